@@ -1,0 +1,189 @@
+//! Time as the gateway sees it: a monotonic instant, a wall-clock date that may not be known yet, and their source.
+//!
+//! Everything below `agent` takes an instant or a [`Stamp`] as an argument, or a [`Clock`]; nothing else reads the
+//! system's clocks, so whole days can be run on a [`ManualClock`].
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Before this date (2026-01-01T00:00:00Z, milliseconds since the epoch) the wall clock is known to be wrong:
+/// a board without a real-time clock starts in 1970 or at the date its image was made.
+const EARLIEST_PLAUSIBLE_MS: i64 = 1_767_225_600_000;
+
+/// Nanoseconds on `CLOCK_MONOTONIC`; only differences have a meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The instant `nanoseconds` after the clock's origin.
+    pub const fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the clock's origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The time since `earlier`, zero if that lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A date: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(pub i64);
+
+impl Wall {
+    /// Parses an RFC 3339 date in UTC (`2026-01-31T12:00:00.250Z`); `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = humantime::parse_rfc3339(text.trim()).ok()?;
+        let since = time.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Wall {
+    /// RFC 3339, UTC, milliseconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = u64::try_from(self.0).unwrap_or(0);
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).fmt(f)
+    }
+}
+
+/// When something happened: always on the monotonic clock, and on the wall clock where that was known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Monotonic.
+    pub at: Instant,
+    /// The date, `None` until the clock is known to be right.
+    pub wall: Option<Wall>,
+}
+
+/// The source of time.
+pub trait Clock: Send + Sync {
+    /// The monotonic instant.
+    fn now(&self) -> Instant;
+    /// The date, `None` while it is known to be wrong.
+    fn wall(&self) -> Option<Wall>;
+    /// Both.
+    fn stamp(&self) -> Stamp {
+        Stamp { at: self.now(), wall: self.wall() }
+    }
+    /// Waits until `instant`, on the absolute clock so that no lateness adds up; returns at once if it has passed.
+    fn sleep_until(&self, instant: Instant);
+    /// Waits for `duration`.
+    fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.now() + duration);
+    }
+}
+
+/// The system's `CLOCK_MONOTONIC` and `CLOCK_REALTIME`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid, writable timespec for the duration of the call.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+        Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+
+    fn wall(&self) -> Option<Wall> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let wall = Wall(i64::try_from(since.as_millis()).ok()?);
+        (wall.0 >= EARLIEST_PLAUSIBLE_MS).then_some(wall)
+    }
+
+    fn sleep_until(&self, instant: Instant) {
+        let until = libc::timespec {
+            tv_sec: (instant.0 / 1_000_000_000) as libc::time_t,
+            tv_nsec: (instant.0 % 1_000_000_000) as _,
+        };
+        // SAFETY: `until` is a valid timespec; no remainder is asked for, an absolute sleep needs none.
+        while unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &until, std::ptr::null_mut()) }
+            == libc::EINTR
+        {}
+    }
+}
+
+/// A clock that moves only when told to, for tests and simulated days.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    nanos: AtomicU64,
+    wall_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock at `start` whose date is unknown.
+    pub fn new(start: Instant) -> Self {
+        Self { nanos: AtomicU64::new(start.0), wall_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Moves both clocks forward.
+    pub fn advance(&self, by: Duration) {
+        self.nanos.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+        if self.wall_ms.load(Ordering::Relaxed) != i64::MIN {
+            self.wall_ms.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
+        }
+    }
+
+    /// Steps the wall clock; `None` makes the date unknown.
+    pub fn set_wall(&self, wall: Option<Wall>) {
+        self.wall_ms.store(wall.map_or(i64::MIN, |w| w.0), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Instant {
+        Instant(self.nanos.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Option<Wall> {
+        let ms = self.wall_ms.load(Ordering::Relaxed);
+        (ms != i64::MIN).then_some(Wall(ms))
+    }
+
+    /// Moves this clock there instead of waiting.
+    fn sleep_until(&self, instant: Instant) {
+        self.advance(instant.since(self.now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_rfc_3339_in_utc_with_milliseconds() {
+        let wall = Wall::parse("2026-01-31T12:00:00.250Z").expect("a date");
+        assert_eq!(wall.to_string(), "2026-01-31T12:00:00.250Z");
+        assert_eq!(Wall::parse("yesterday"), None);
+        assert_eq!(Wall(-5).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn instants_never_wrap() {
+        assert_eq!(Instant(5) - Duration::from_secs(1), Instant(0));
+        assert_eq!(Instant(5).since(Instant(9)), Duration::ZERO);
+        assert_eq!(Instant(5) + Duration::MAX, Instant(u64::MAX));
+    }
+}

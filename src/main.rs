@@ -1,0 +1,2 @@
+//! board2mqtt
+fn main() {}

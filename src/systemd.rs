@@ -1,0 +1,1 @@
+//! systemd: readiness, status, watchdog, credentials, and the journal.
