@@ -1,1 +1,185 @@
-//! To be written.
+//! The flow from MQTT to lines: message → decode → guard → actuate; the echo is the state the [`Bank`] then reports.
+//!
+//! Topics are matched as a whole, so a message on any other topic is nobody's. What does not concern an output is handed
+//! back as an [`Action`].
+
+use crate::clock::Stamp;
+use crate::command::{self, Outcome, Refusal, Reply};
+use crate::mqtt::Message;
+use crate::outputs::{Bank, SourceId};
+use crate::payload;
+use crate::plan::{Plan, SeaLevel, Source};
+use crate::quantity::Unit;
+use crate::topic::QoS;
+use std::collections::HashMap;
+
+/// This payload on the `get` topic takes known elevations anew.
+const RETAKE_ELEVATION: &[u8] = b"calibrate";
+
+/// What a message asks for beyond the outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// An answer to a command, to be published on the output's reply topic.
+    Reply {
+        /// The output's index.
+        output: usize,
+        /// JSON.
+        payload: Vec<u8>,
+    },
+    /// A sea-level pressure for a sensor, in hPa.
+    SeaLevel {
+        /// The sensor's index.
+        sensor: usize,
+        /// hPa.
+        hpa: f64,
+    },
+    /// Everything is to be read and published again.
+    Get {
+        /// Known elevations are to be taken anew as well.
+        retake_elevation: bool,
+    },
+    /// Somebody has published `offline` on our status topic.
+    Contradicted,
+}
+
+enum Target {
+    Set { output: usize, pwm: bool },
+    Source { id: SourceId, unit: Option<Unit> },
+    SeaLevel { sensor: usize, unit: Unit },
+    Get,
+    Status,
+}
+
+/// Which topic concerns what.
+pub struct Dispatch {
+    targets: HashMap<String, Vec<Target>>,
+    topics: Vec<(String, QoS)>,
+}
+
+impl Dispatch {
+    /// The routes of a plan. `clean_session` tells whether a server may keep messages for us while we are away: then
+    /// everything is subscribed at QoS 0, so that nothing old is replayed.
+    pub fn new(plan: &Plan, clean_session: bool) -> Self {
+        let mut routes = Self { targets: HashMap::new(), topics: Vec::new() };
+        let limit = if clean_session { QoS::ExactlyOnce } else { QoS::AtMostOnce };
+        let status = limit.min(QoS::AtLeastOnce);
+        routes.add(&plan.status_topic, status, Target::Status);
+        for (output, planned) in plan.outputs.iter().enumerate() {
+            let pwm = planned.spec.drive.is_pwm();
+            routes.add(&planned.set, limit.min(QoS::AtLeastOnce), Target::Set { output, pwm });
+        }
+        for (id, source) in plan.sources.iter().enumerate() {
+            if let Source::Topic { topic, unit } = source {
+                routes.add(topic, limit.min(QoS::AtLeastOnce), Target::Source { id, unit: *unit });
+            }
+        }
+        for (sensor, planned) in plan.sensors.iter().enumerate() {
+            if let SeaLevel::Topic { topic, unit, .. } = &planned.sea_level {
+                routes.add(topic, limit.min(QoS::AtLeastOnce), Target::SeaLevel { sensor, unit: *unit });
+            }
+        }
+        if let Some(topic) = &plan.get_topic {
+            routes.add(topic, limit.min(QoS::AtLeastOnce), Target::Get);
+        }
+        routes
+    }
+
+    fn add(&mut self, topic: &str, qos: QoS, target: Target) {
+        let targets = self.targets.entry(topic.to_owned()).or_default();
+        if targets.is_empty() {
+            self.topics.push((topic.to_owned(), qos));
+        }
+        targets.push(target);
+    }
+
+    /// What to subscribe to on every connect.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, QoS)> {
+        self.topics.iter().map(|(topic, qos)| (topic.as_str(), *qos))
+    }
+
+    /// Carries out one message.
+    pub fn message(&self, message: &Message, bank: &mut Bank, now: Stamp, actions: &mut Vec<Action>) {
+        let Some(targets) = self.targets.get(&message.topic) else {
+            log::debug!(topic = message.topic.as_str(); "message on a topic nobody asked for");
+            return;
+        };
+        for target in targets {
+            match target {
+                Target::Set { output, pwm } => actions.push(set(*output, *pwm, message, bank, now)),
+                Target::Source { id, unit } => source(*id, *unit, message, bank, now),
+                Target::SeaLevel { sensor, unit } => {
+                    let hpa = number(message, Some(*unit)).map(|value| unit.to_canonical(value));
+                    actions.extend(hpa.map(|hpa| Action::SeaLevel { sensor: *sensor, hpa }));
+                }
+                Target::Get if message.retain => {}
+                Target::Get => {
+                    let retake_elevation = message.payload.as_ref() == RETAKE_ELEVATION;
+                    actions.push(Action::Get { retake_elevation });
+                }
+                Target::Status if message.payload.as_ref() == b"offline" => actions.push(Action::Contradicted),
+                Target::Status => {}
+            }
+        }
+    }
+}
+
+/// A command: decode → guard → actuate; its reply.
+fn set(output: usize, pwm: bool, message: &Message, bank: &mut Bank, now: Stamp) -> Action {
+    let (id, outcome) = match command::parse(&message.payload, pwm) {
+        Ok(command) => {
+            let outcome = bank.command(output, &command, message.retain, now);
+            (command.id, outcome)
+        }
+        Err(malformed) => (malformed.id, Err(malformed.refusal)),
+    };
+    if let Err(refusal) = outcome {
+        log::debug!(topic = message.topic.as_str(), reason = refusal.as_str(); "command refused");
+    }
+    let mut payload = Vec::with_capacity(64);
+    reply(id, outcome, output, pwm, bank).encode(&mut payload);
+    Action::Reply { output, payload }
+}
+
+fn reply(
+    id: Option<serde_json::Value>,
+    outcome: Result<(), Refusal>,
+    output: usize,
+    pwm: bool,
+    bank: &Bank,
+) -> Reply {
+    let outcome = match outcome {
+        Ok(()) => Outcome::Done,
+        Err(refusal) => Outcome::Refused(refusal),
+    };
+    Reply { id, outcome, state: bank.level(output), pwm }
+}
+
+/// A followed value. A retained one may be of any age, and nothing moves for a value of unknown age.
+fn source(id: SourceId, unit: Option<Unit>, message: &Message, bank: &mut Bank, now: Stamp) {
+    if message.retain {
+        log::debug!(topic = message.topic.as_str(); "retained value not followed, its age is unknown");
+    } else if let Some(value) = number(message, unit) {
+        bank.value(id, value, now);
+    }
+}
+
+/// The number in a payload, in `unit`.
+fn number(message: &Message, unit: Option<Unit>) -> Option<f64> {
+    let (value, written) = match payload::number(&message.payload) {
+        Ok(number) => number,
+        Err(error) => {
+            log::debug!(topic = message.topic.as_str(), error:% = error; "payload is not a number");
+            return None;
+        }
+    };
+    match (written, unit) {
+        (Some(written), Some(unit)) if written.quantity() == unit.quantity() => {
+            Some(unit.from_canonical(written.to_canonical(value)))
+        }
+        (Some(written), Some(unit)) => {
+            log::debug!(topic = message.topic.as_str(), unit = written.symbol(), expected = unit.symbol(); "payload has a unit of another quantity");
+            None
+        }
+        _ => Some(value),
+    }
+}

@@ -1,1 +1,274 @@
-//! To be written.
+//! The whole: threads, session, signals and timers around the [`core`], supervised, with an ordered start and stop.
+//!
+//! One thread runs everything but the reading of sensors, so a command goes from the socket to its line without a switch.
+//! Start: outputs at their initial levels, then READY, then sensors and the server, whether they are there or not.
+//! Stop: outputs to their `on_exit` levels first, then what waits is sent if the server is there, then `offline`.
+
+pub mod control;
+pub mod core;
+mod metrics;
+mod supervise;
+mod watch;
+
+use crate::board::Board;
+use crate::buffer::Buffer;
+use crate::clock::{Clock, Instant};
+use crate::mqtt::{self, Event, Session};
+use crate::outputs::SafeTable;
+use crate::plan::Plan;
+use crate::poll::{Batch, Job, Poller, Resource};
+use crate::state::StateFile;
+use crate::systemd::Notifier;
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use supervise::{Supervisor, Timer};
+use tokio::sync::mpsc;
+use watch::Watch;
+
+/// Batches that may wait for the agent; more are kept by the threads that made them.
+const BATCHES: usize = 64;
+/// A stop takes at most this long.
+const STOP_WITHIN: Duration = Duration::from_millis(1500);
+/// …of which what waits may take this much.
+const FLUSH_WITHIN: Duration = Duration::from_millis(1000);
+
+/// Everything an agent needs.
+pub struct Setup {
+    /// What to do.
+    pub plan: Plan,
+    /// The session's options.
+    pub session: mqtt::Options,
+    /// The board.
+    pub board: Arc<dyn Board>,
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+    /// Where readings wait while the server is away.
+    pub store: Box<dyn Buffer>,
+    /// Records of history a second.
+    pub drain_per_second: u32,
+    /// The file of what outlives a restart.
+    pub state_file: PathBuf,
+    /// Where the table of safe levels and the control socket go, if anywhere.
+    pub runtime_folder: Option<PathBuf>,
+}
+
+/// Runs the gateway until `stop` is done, then stops it in order.
+///
+/// # Errors
+/// The session's options are unusable, or a thread or socket of our own could not be made. Nothing that is missing outside
+/// (server, bus, chip, line) is an error.
+pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    let mut agent = Agent::start(setup)?;
+    tokio::pin!(stop);
+    let why = loop {
+        agent.turn();
+        tokio::select! {
+            why = &mut stop => break why,
+            event = agent.session.event() => agent.session_event(event),
+            Some(batch) = agent.batches.recv() => agent.batch(&batch),
+            input = agent.watch.ready() => agent.input_ready(input),
+            Some(request) = agent.requests.recv() => control::answer(&mut agent.core, request),
+            () = agent.timer.elapsed() => {}
+        }
+    };
+    agent.stop(why).await;
+    Ok(())
+}
+
+struct Agent {
+    core: core::Core,
+    session: Session,
+    clock: Arc<dyn Clock>,
+    resources: Vec<Resource>,
+    batches: mpsc::Receiver<Batch>,
+    watch: Watch,
+    requests: mpsc::Receiver<control::Request>,
+    timer: Timer,
+    supervisor: Supervisor,
+    // The socket's file is removed when this is dropped.
+    _control: Option<control::Listener>,
+}
+
+impl Agent {
+    fn start(setup: Setup) -> anyhow::Result<Self> {
+        let clean_session = setup.session.clean_session;
+        let server = setup.session.server.clone();
+        let session = Session::new(setup.session, setup.clock.clone()).context("the session cannot be set up")?;
+        let (state, damaged) = StateFile::open(&setup.state_file);
+        if let Some(error) = damaged {
+            log::error!(error:% = error; "state not read, starting without it");
+        }
+        let jobs = jobs(&setup.plan);
+        write_safe_table(&setup.plan, setup.runtime_folder.as_deref());
+        let parts = core::Parts {
+            board: setup.board.clone(),
+            clock: setup.clock.clone(),
+            store: setup.store,
+            state,
+            boot_id: boot_id(),
+            drain_per_second: setup.drain_per_second,
+        };
+        let core = core::Core::new(setup.plan, clean_session, parts);
+        let mut supervisor = Supervisor::new(Notifier::from_environment(), server, setup.clock.now());
+        supervisor.ready();
+        let (sender, batches) = mpsc::channel(BATCHES);
+        let resources = start_polling(jobs, &setup.board, &setup.clock, &sender)?;
+        let (requests_sender, requests) = mpsc::channel(8);
+        let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
+        let timer = Timer::new();
+        Ok(Self {
+            core,
+            session,
+            clock: setup.clock,
+            resources,
+            batches,
+            watch: Watch::default(),
+            requests,
+            timer,
+            supervisor,
+            _control: control,
+        })
+    }
+
+    /// Between two events: timers that have run out, what may be sent, what is to be watched, and the next wake-up.
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        if self.core.deadline().is_some_and(|at| now >= at) {
+            self.core.tick();
+        }
+        self.find_hanging(now);
+        if self.core.take_read_all() {
+            self.resources.iter().for_each(Resource::read_now);
+        }
+        self.core.pump(&mut self.session);
+        self.watch.follow(self.core.inputs());
+        self.supervisor.turn(now, &self.core, self.session.is_connected());
+        let sensors = self.resources.iter().filter_map(Resource::deadline).min();
+        let all = [self.core.deadline(), self.core.pump_deadline(), sensors, self.supervisor.deadline()];
+        self.timer.set(all.into_iter().flatten().min(), now);
+    }
+
+    fn session_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { .. } => {
+                self.core.connected(&mut self.session);
+                let filters: Vec<_> = self.core.subscriptions().collect();
+                self.session.subscribe(&filters);
+            }
+            Event::Disconnected { cause, .. } => {
+                self.supervisor.disconnected(cause);
+                self.core.disconnected();
+            }
+            Event::Message(message) => self.core.message(&message, &mut self.session),
+            Event::Acked(token) => self.core.acked(token),
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        self.take_batch(batch);
+        while let Ok(batch) = self.batches.try_recv() {
+            self.take_batch(&batch);
+        }
+    }
+
+    fn take_batch(&mut self, batch: &Batch) {
+        self.resources[batch.resource].reported(batch);
+        self.core.reports_dropped(batch.dropped);
+        self.core.samples(&batch.reports);
+    }
+
+    fn input_ready(&mut self, input: usize) {
+        self.core.input_ready(input);
+        self.watch.read(input);
+    }
+
+    fn find_hanging(&mut self, now: Instant) {
+        for resource in &mut self.resources {
+            if let Some(sensor) = resource.hanging(now) {
+                supervise::tell_hanging(resource, sensor, &mut self.core);
+            }
+        }
+    }
+
+    /// Outputs first; then what waits; then `offline`.
+    async fn stop(mut self, why: &'static str) {
+        log::info!(reason = why; "stopping");
+        self.supervisor.stopping();
+        self.core.shutdown();
+        let begun = self.clock.now();
+        self.resources.clear();
+        let flushed = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await.is_ok();
+        let left = self.core.outbox().waiting();
+        if !flushed && left > 0 {
+            log::error!(readings = left; "readings lost, the server did not take them before the stop");
+        }
+        let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
+        self.session.close(rest).await;
+        log::info!("stopped");
+    }
+
+    /// Sends what waits; returns at once without a server.
+    async fn flush(&mut self) {
+        self.core.pump(&mut self.session);
+        while self.session.is_connected() && !self.core.outbox().is_settled() {
+            let event = self.session.event().await;
+            match event {
+                Event::Acked(token) => self.core.acked(token),
+                Event::Disconnected { .. } => self.core.disconnected(),
+                Event::Connected { .. } | Event::Message(_) => {}
+            }
+            self.core.pump(&mut self.session);
+        }
+    }
+}
+
+/// The plan's sensors by what they hang on.
+fn jobs(plan: &Plan) -> BTreeMap<String, Vec<Job>> {
+    let mut jobs: BTreeMap<String, Vec<Job>> = BTreeMap::new();
+    for (sensor, planned) in plan.sensors.iter().enumerate() {
+        let resource = planned.place.as_ref().map_or("none".to_owned(), |place| place.bus.display().to_string());
+        jobs.entry(resource).or_default().push(Job {
+            sensor,
+            driver: planned.driver,
+            place: planned.place.clone(),
+            options: planned.options.clone(),
+            interval: planned.interval,
+            deadline: planned.deadline,
+        });
+    }
+    jobs
+}
+
+fn start_polling(
+    jobs: BTreeMap<String, Vec<Job>>,
+    board: &Arc<dyn Board>,
+    clock: &Arc<dyn Clock>,
+    batches: &mpsc::Sender<Batch>,
+) -> anyhow::Result<Vec<Resource>> {
+    let start = clock.now();
+    let threads = jobs.into_iter().enumerate().map(|(number, (name, jobs))| {
+        let sensors = jobs.iter().map(|job| job.sensor).collect();
+        let poller = Poller::new(jobs, board.clone(), clock.clone(), start);
+        Resource::start(number, name, sensors, poller, clock.clone(), batches.clone())
+    });
+    threads.collect::<Result<_, _>>().context("a polling thread cannot be started")
+}
+
+/// What `board2mqtt safe` works from when this process has died. Failing to write it is told, and no reason not to run.
+fn write_safe_table(plan: &Plan, folder: Option<&std::path::Path>) {
+    let Some(folder) = folder else { return };
+    let path = folder.join(SafeTable::FILE_NAME);
+    let table = SafeTable::new(plan.outputs.iter().map(|output| &output.spec));
+    if let Err(error) = std::fs::write(&path, table.to_json()) {
+        log::warn!(path:% = path.display(), error:% = error; "table of safe levels not written");
+    }
+}
+
+/// This boot's identity, empty where the kernel does not tell.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,135 @@
+//! The control socket in the runtime folder: `board2mqtt set` drives an output of the running daemon, under its guard.
+//!
+//! One request a connection, one line of JSON each way. Only who may enter the folder may connect.
+
+use super::core::Core;
+use crate::command::{self, Command};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+/// The socket's name in the runtime folder.
+pub const FILE_NAME: &str = "control.sock";
+/// Longer requests are refused.
+const MAX_REQUEST: u64 = 8192;
+/// A client that says nothing is dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a client asks: a command for an output, in the words of the command topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The output's name.
+    pub output: String,
+    /// `ON`, `40`, `{"state":"ON","for":"5s"}`…
+    pub command: String,
+}
+
+/// What it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Whether the command was carried out.
+    pub done: bool,
+    /// The output's state now.
+    pub state: Option<String>,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// A request on its way to the agent.
+pub struct Request {
+    ask: Ask,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The socket; its file goes with it.
+pub struct Listener {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Best effort: a file left behind is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Listens in `folder`; `None`, with a warning, where that is not possible.
+pub fn listen(folder: &Path, requests: mpsc::Sender<Request>) -> Option<Listener> {
+    let path = folder.join(FILE_NAME);
+    let listener = match bind(&path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::warn!(path:% = path.display(), error:% = error; "no control socket, `board2mqtt set` cannot reach this daemon");
+            return None;
+        }
+    };
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let requests = requests.clone();
+            tokio::spawn(async move {
+                let served = tokio::time::timeout(PATIENCE, serve(stream, requests)).await;
+                if !matches!(served, Ok(Ok(()))) {
+                    log::debug!("control connection ended early");
+                }
+            });
+        }
+    });
+    Some(Listener { path, task })
+}
+
+/// Takes the place of a socket whose process is gone, not of one that lives.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(error.kind(), "another agent listens there"));
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+async fn serve(stream: UnixStream, requests: mpsc::Sender<Request>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let ask = serde_json::from_str::<Ask>(&line)?;
+    let (answer, answered) = oneshot::channel();
+    requests.send(Request { ask, answer }).await.map_err(io::Error::other)?;
+    let mut text = serde_json::to_vec(&answered.await.map_err(io::Error::other)?)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+/// Carries a request out.
+pub fn answer(core: &mut Core, request: Request) {
+    let answer = match run(core, &request.ask) {
+        Ok(state) => Answer { done: true, state, reason: None },
+        Err(reason) => Answer { done: false, state: None, reason: Some(reason) },
+    };
+    // The client may be gone; the command was carried out all the same.
+    let _ = request.answer.send(answer);
+}
+
+fn run(core: &mut Core, ask: &Ask) -> Result<Option<String>, String> {
+    let outputs = &core.plan().outputs;
+    let Some(index) = outputs.iter().position(|output| output.spec.name == ask.output) else {
+        let names: Vec<_> = outputs.iter().map(|output| output.spec.name.as_str()).collect();
+        return Err(format!("no output is called `{}`; there are: {}", ask.output, names.join(", ")));
+    };
+    let pwm = outputs[index].spec.drive.is_pwm();
+    let command: Command =
+        command::parse(ask.command.as_bytes(), pwm).map_err(|malformed| malformed.refusal.as_str().to_owned())?;
+    let level = core.command(index, &command).map_err(|refusal| refusal.as_str().to_owned())?;
+    Ok(level.map(|level| command::state_text(level, pwm)))
+}

@@ -1,0 +1,401 @@
+//! The gateway without threads, sockets and sleeps: every flow wired to every other, driven from outside.
+//!
+//! Whoever drives it tells it what has happened and when, calls [`Core::tick`] at [`Core::deadline`], and [`Core::pump`]
+//! after each. So the same code runs on the system's clock and through simulated days.
+
+use super::metrics;
+use crate::board::Board;
+use crate::buffer::Buffer;
+use crate::clock::{Clock, Instant, Stamp};
+use crate::command::{Command, Refusal};
+use crate::dispatch::{Action, Dispatch};
+use crate::inputs::{self, Inputs};
+use crate::line::Level;
+use crate::mqtt::{Message, Outgoing, Token};
+use crate::outputs::{self, Bank, Initial};
+use crate::payload;
+use crate::plan::Plan;
+use crate::poll::Report;
+use crate::publish::Link;
+use crate::publish::outbox::{Outbox, SlotId, SlotSpec};
+use crate::publish::sensors::{Effects, Sensors};
+use crate::sample::Failure;
+use crate::state::{Calibration, StateFile};
+use crate::topic::QoS;
+use std::sync::Arc;
+
+/// What the core is made of besides the plan.
+pub struct Parts {
+    /// The board.
+    pub board: Arc<dyn Board>,
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+    /// Where readings wait while the server is away.
+    pub store: Box<dyn Buffer>,
+    /// What outlives a restart.
+    pub state: StateFile,
+    /// This boot's identity.
+    pub boot_id: String,
+    /// Records of history a second.
+    pub drain_per_second: u32,
+}
+
+/// Everything between the board and the session.
+pub struct Core {
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    state: StateFile,
+    boot_id: String,
+    outbox: Outbox,
+    sensors: Sensors,
+    dispatch: Dispatch,
+    bank: Bank,
+    inputs: Inputs,
+    slots: Slots,
+    tally: metrics::Tally,
+    next_metrics: Instant,
+    read_all: bool,
+    scratch: Scratch,
+}
+
+/// The slots of states that belong to no sensor.
+struct Slots {
+    status: SlotId,
+    inputs: Vec<SlotId>,
+    outputs: Vec<SlotId>,
+    metrics: Option<SlotId>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    effects: Effects,
+    actions: Vec<Action>,
+    outputs: Vec<outputs::Change>,
+    inputs: Vec<inputs::Change>,
+}
+
+impl Core {
+    /// Requests every line and prepares every topic. Nothing that is missing keeps it from starting.
+    pub fn new(plan: Plan, clean_session: bool, parts: Parts) -> Self {
+        let now = parts.clock.stamp();
+        let mut outbox = Outbox::new(parts.store, parts.drain_per_second);
+        // The status comes first, so it goes first on every connect.
+        let status = outbox.add(SlotSpec::state(plan.status_topic.clone(), QoS::AtLeastOnce, true));
+        outbox.set(status, |into| into.extend_from_slice(b"online"));
+        let kept = parts.state.kept();
+        let last = |name: &str| kept.levels.get(name).copied().and_then(Level::from_percent);
+        let output_specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
+        let bank = Bank::open(output_specs, parts.board.clone(), &last, now);
+        let total = |name: &str| kept.totals.get(name).copied();
+        let input_specs = plan.inputs.iter().map(|input| input.spec.clone()).collect();
+        let inputs = Inputs::open(input_specs, parts.board, &total, now);
+        let slots = Slots::add(status, &plan, &mut outbox);
+        let mut sensors = Sensors::new(&plan, &mut outbox);
+        restore_elevations(&plan, &parts.state, &parts.boot_id, &mut sensors, now, &mut outbox);
+        let dispatch = Dispatch::new(&plan, clean_session);
+        let next_metrics = now.at + plan.metrics_interval;
+        let mut core = Self {
+            plan,
+            clock: parts.clock,
+            state: parts.state,
+            boot_id: parts.boot_id,
+            outbox,
+            sensors,
+            dispatch,
+            bank,
+            inputs,
+            slots,
+            tally: metrics::Tally::new(now.at),
+            next_metrics,
+            read_all: false,
+            scratch: Scratch::default(),
+        };
+        core.echo(now);
+        core
+    }
+
+    /// The plan this runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The inputs, so that their file descriptors can be watched.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// The outputs.
+    pub fn outputs(&self) -> &Bank {
+        &self.bank
+    }
+
+    /// Samples have come.
+    pub fn samples(&mut self, reports: &[Report]) {
+        let mut effects = std::mem::take(&mut self.scratch.effects);
+        for report in reports {
+            self.sensors.sample(report.sensor, &report.sample, report.stamp, &mut self.outbox, &mut effects);
+            for (source, value) in effects.followed.drain(..) {
+                self.bank.value(source, value, report.stamp);
+            }
+            for (sensor, hpa) in effects.calibrated.drain(..) {
+                self.keep_elevation(sensor, hpa, report.stamp);
+            }
+        }
+        self.scratch.effects = effects;
+        self.echo(self.clock.stamp());
+    }
+
+    /// A sensor's read hangs, or waits for one that does.
+    pub fn sensor_failed(&mut self, sensor: usize, failure: Failure) {
+        self.samples(&[Report { sensor, stamp: self.clock.stamp(), sample: Err(failure) }]);
+    }
+
+    /// A message has come.
+    pub fn message(&mut self, message: &Message, link: &mut dyn Link) {
+        let now = self.clock.stamp();
+        let mut actions = std::mem::take(&mut self.scratch.actions);
+        self.dispatch.message(message, &mut self.bank, now, &mut actions);
+        self.echo(now);
+        for action in actions.drain(..) {
+            self.act(action, link, now);
+        }
+        self.scratch.actions = actions;
+    }
+
+    fn act(&mut self, action: Action, link: &mut dyn Link, now: Stamp) {
+        match action {
+            Action::Reply { output, payload } => self.reply(output, &payload, link),
+            Action::SeaLevel { sensor, hpa } => {
+                if !self.sensors.sea_level(sensor, hpa, now, &mut self.outbox) {
+                    log::warn!(sensor = self.plan.sensors[sensor].name.as_str(), hpa; "sea-level pressure out of range, ignored");
+                }
+            }
+            Action::Get { retake_elevation } => {
+                if retake_elevation {
+                    self.sensors.retake_elevations();
+                }
+                self.sensors.publish_next();
+                self.read_all = true;
+                self.outbox.publish_all();
+            }
+            Action::Contradicted => {
+                self.tally.contradicted();
+                self.outbox.set(self.slots.status, |into| into.extend_from_slice(b"online"));
+            }
+        }
+    }
+
+    /// Replies wait for nobody: without a connection there is no one to answer.
+    fn reply(&mut self, output: usize, payload: &[u8], link: &mut dyn Link) {
+        let output = &self.plan.outputs[output];
+        let Some(topic) = &output.reply else { return };
+        // The state goes first: who reads the reply can rely on it.
+        self.outbox.pump(link, self.clock.now());
+        let qos = if link.room() == 0 { QoS::AtMostOnce } else { output.qos };
+        let message = Outgoing { topic, payload, qos, retain: false };
+        if let Err(error) = link.publish(&message, (qos > QoS::AtMostOnce).then_some(REPLY)) {
+            log::debug!(topic = topic.as_str(), error:% = error; "reply not sent");
+        }
+    }
+
+    /// A command from this machine (`board2mqtt set`).
+    ///
+    /// # Errors
+    /// The guard's refusal.
+    pub fn command(&mut self, output: usize, command: &Command) -> Result<Option<Level>, Refusal> {
+        let now = self.clock.stamp();
+        let outcome = self.bank.command(output, command, false, now);
+        self.echo(now);
+        outcome.map(|()| self.bank.level(output))
+    }
+
+    /// An input's file descriptor is readable.
+    pub fn input_ready(&mut self, input: usize) {
+        let now = self.clock.stamp();
+        self.inputs.ready(input, now);
+        self.echo(now);
+    }
+
+    /// The session is connected: everything known is sent again.
+    pub fn connected(&mut self, link: &mut dyn Link) {
+        let now = self.clock.stamp();
+        self.tally.connected();
+        self.inputs.refresh(now);
+        self.bank.server(true, now);
+        self.echo(now);
+        self.outbox.connected(now.at);
+        self.outbox.pump(link, now.at);
+    }
+
+    /// What to subscribe to, once connected.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, QoS)> {
+        self.dispatch.subscriptions()
+    }
+
+    /// The session is not connected any more.
+    pub fn disconnected(&mut self) {
+        self.outbox.disconnected();
+        let now = self.clock.stamp();
+        self.bank.server(false, now);
+        self.echo(now);
+    }
+
+    /// The server has taken a message.
+    pub fn acked(&mut self, token: Token) {
+        if token != REPLY {
+            self.outbox.acked(token);
+        }
+    }
+
+    /// Whether every sensor is to be read now; told once.
+    pub fn take_read_all(&mut self) -> bool {
+        std::mem::take(&mut self.read_all)
+    }
+
+    /// Lets every timer that has run out do its work.
+    pub fn tick(&mut self) {
+        let now = self.clock.stamp();
+        self.bank.tick(now);
+        self.inputs.tick(now);
+        self.echo(now);
+        if let Err(error) = self.state.tick(now.at) {
+            log::error!(error:% = error; "state not written");
+        }
+        if let (Some(slot), true) = (self.slots.metrics, now.at >= self.next_metrics) {
+            self.next_metrics = now.at + self.plan.metrics_interval;
+            let numbers = self.tally.numbers(now, &self.outbox, &self.sensors);
+            self.outbox.set(slot, |into| numbers.encode(into));
+        }
+    }
+
+    /// When [`Core::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let metrics = self.slots.metrics.map(|_| self.next_metrics);
+        let all = [self.bank.deadline(), self.inputs.deadline(), self.state.deadline(), metrics];
+        all.into_iter().flatten().min()
+    }
+
+    /// Hands to the session whatever may go now.
+    pub fn pump(&mut self, link: &mut dyn Link) {
+        self.outbox.pump(link, self.clock.now());
+    }
+
+    /// When [`Core::pump`] has something to do although nothing has happened.
+    pub fn pump_deadline(&self) -> Option<Instant> {
+        self.outbox.deadline()
+    }
+
+    /// The outbox, to see whether everything was sent.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// How many sensors fail now.
+    pub fn failing(&self) -> usize {
+        self.sensors.failing()
+    }
+
+    /// Reports dropped because this was too slow to take them.
+    pub fn reports_dropped(&mut self, total: u64) {
+        self.tally.reports_dropped(total);
+    }
+
+    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written.
+    pub fn shutdown(&mut self) {
+        let now = self.clock.stamp();
+        self.bank.shutdown(now);
+        self.echo(now);
+        if let Err(error) = self.state.write() {
+            log::error!(error:% = error; "state not written");
+        }
+    }
+
+    /// Publishes what outputs and inputs have become, and keeps what is to outlive a restart.
+    fn echo(&mut self, now: Stamp) {
+        let mut changes = std::mem::take(&mut self.scratch.outputs);
+        self.bank.changes(&mut changes);
+        for change in changes.drain(..) {
+            self.echo_output(change, now);
+        }
+        self.scratch.outputs = changes;
+        let mut changes = std::mem::take(&mut self.scratch.inputs);
+        self.inputs.changes(&mut changes);
+        for change in changes.drain(..) {
+            self.echo_input(change, now);
+        }
+        self.scratch.inputs = changes;
+    }
+
+    fn echo_output(&mut self, change: outputs::Change, now: Stamp) {
+        let slot = self.slots.outputs[change.output];
+        let output = &self.plan.outputs[change.output].spec;
+        let Some(level) = change.level else {
+            // What the line is, nobody knows: no state is better than a wrong one.
+            self.outbox.clear(slot);
+            return;
+        };
+        let pwm = output.drive.is_pwm();
+        self.outbox.set(slot, |into| payload::level(into, level, pwm));
+        if output.initial == Initial::Last {
+            let name = output.name.clone();
+            self.state.change(now.at, |kept| drop(kept.levels.insert(name, level.percent())));
+        }
+    }
+
+    fn echo_input(&mut self, change: inputs::Change, now: Stamp) {
+        let slot = self.slots.inputs[change.input];
+        match change.state {
+            inputs::State::Level(active) => {
+                let word: &[u8] = if active { b"ON" } else { b"OFF" };
+                self.outbox.set(slot, |into| into.extend_from_slice(word));
+            }
+            inputs::State::Total(total) => {
+                self.outbox.set(slot, |into| payload::total(into, total));
+                let name = self.plan.inputs[change.input].spec.name.clone();
+                self.state.change(now.at, |kept| drop(kept.totals.insert(name, total)));
+            }
+        }
+    }
+
+    fn keep_elevation(&mut self, sensor: usize, sea_level_hpa: f64, now: Stamp) {
+        let planned = &self.plan.sensors[sensor];
+        let crate::plan::SeaLevel::KnownElevation(elevation_m) = planned.sea_level else { return };
+        let calibration = Calibration { boot_id: self.boot_id.clone(), elevation_m, sea_level_hpa };
+        let name = planned.name.clone();
+        log::info!(sensor = name.as_str(), sea_level_hpa; "sea-level pressure taken from the known elevation");
+        self.state.change(now.at, |kept| drop(kept.sea_level.insert(name, calibration)));
+    }
+}
+
+/// The token of replies, which nobody waits for.
+const REPLY: Token = (1 << 62) - 1;
+
+impl Slots {
+    fn add(status: SlotId, plan: &Plan, outbox: &mut Outbox) -> Self {
+        let mut add = |topic: &str, qos, retain| outbox.add(SlotSpec::state(topic.to_owned(), qos, retain));
+        Self {
+            status,
+            outputs: plan.outputs.iter().map(|o| add(&o.topic, o.qos, o.retain)).collect(),
+            inputs: plan.inputs.iter().map(|i| add(&i.topic, i.qos, i.retain)).collect(),
+            metrics: plan.metrics_topic.as_ref().map(|topic| add(topic, plan.qos, plan.retain)),
+        }
+    }
+}
+
+/// Sea-level pressures taken earlier in this boot, for the same elevation, hold on.
+fn restore_elevations(
+    plan: &Plan,
+    state: &StateFile,
+    boot_id: &str,
+    sensors: &mut Sensors,
+    now: Stamp,
+    outbox: &mut Outbox,
+) {
+    for (index, sensor) in plan.sensors.iter().enumerate() {
+        let Some(kept) = state.kept().sea_level.get(&sensor.name) else { continue };
+        let same = crate::plan::SeaLevel::KnownElevation(kept.elevation_m) == sensor.sea_level;
+        if same && kept.boot_id == boot_id && !sensors.sea_level(index, kept.sea_level_hpa, now, outbox) {
+            log::warn!(sensor = sensor.name.as_str(), hpa = kept.sea_level_hpa; "kept sea-level pressure out of range, ignored");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The gateway's own numbers, for the metrics topic.
+
+use crate::clock::{Instant, Stamp};
+use crate::publish::outbox::Outbox;
+use crate::publish::sensors::Sensors;
+use serde::Serialize;
+
+/// Events nobody else counts.
+pub struct Tally {
+    started: Instant,
+    connects: u64,
+    contradictions: u64,
+    reports_dropped: u64,
+}
+
+/// The JSON of the metrics topic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Numbers {
+    /// RFC 3339, or null while the clock is not known to be right.
+    pub time: Option<String>,
+    /// Since the agent started, in seconds.
+    pub uptime_s: u64,
+    /// Connections to the server.
+    pub connects: u64,
+    /// Successful reads.
+    pub readings: u64,
+    /// Failed reads.
+    pub failures: u64,
+    /// Sensors that fail now.
+    pub failing: usize,
+    /// Messages published on live topics.
+    pub published: u64,
+    /// Readings sent as history.
+    pub history: u64,
+    /// Readings that wait for the server now.
+    pub buffered: usize,
+    /// Readings lost: the buffer was full, they were too old, or the agent was too slow.
+    pub dropped: u64,
+    /// Older values of topics without a history that a newer one replaced.
+    pub superseded: u64,
+    /// Processor time used, in seconds.
+    pub cpu_s: f64,
+    /// Resident memory, in KiB.
+    pub memory_kib: u64,
+}
+
+impl Tally {
+    /// Nothing has happened yet.
+    pub fn new(started: Instant) -> Self {
+        Self { started, connects: 0, contradictions: 0, reports_dropped: 0 }
+    }
+
+    /// The session has connected.
+    pub fn connected(&mut self) {
+        self.connects += 1;
+    }
+
+    /// Somebody has said that we are offline.
+    pub fn contradicted(&mut self) {
+        self.contradictions += 1;
+        if self.contradictions == 1 {
+            log::warn!("somebody published offline on our status topic: does a second agent have our name?");
+        }
+    }
+
+    /// How many reports were dropped so far.
+    pub fn reports_dropped(&mut self, total: u64) {
+        if total > self.reports_dropped {
+            log::error!(dropped = total - self.reports_dropped; "readings dropped, the agent was too slow");
+            self.reports_dropped = total;
+        }
+    }
+
+    /// All numbers now.
+    pub fn numbers(&self, now: Stamp, outbox: &Outbox, sensors: &Sensors) -> Numbers {
+        let (counts, reads) = (outbox.counts(), sensors.counts());
+        Numbers {
+            time: now.wall.map(|wall| wall.to_string()),
+            uptime_s: now.at.since(self.started).as_secs(),
+            connects: self.connects,
+            readings: reads.reads,
+            failures: reads.failures,
+            failing: sensors.failing(),
+            published: counts.published,
+            history: counts.history,
+            buffered: outbox.waiting(),
+            dropped: counts.dropped + self.reports_dropped,
+            superseded: counts.superseded,
+            cpu_s: cpu_seconds(),
+            memory_kib: resident_kib(),
+        }
+    }
+}
+
+impl Numbers {
+    /// Appends the JSON.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        serde_json::to_writer(into, self).expect("numbers serialise into memory");
+    }
+}
+
+/// User and system time of all threads, in seconds.
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    (time.tv_sec as f64 * 1000.0 + (time.tv_nsec / 1_000_000) as f64) / 1000.0
+}
+
+/// `VmRSS`, 0 where the kernel does not tell.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}

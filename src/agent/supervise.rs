@@ -1,0 +1,124 @@
+//! What keeps the agent honest: the watchdog, the status line, hanging reads, and the one timer of the main loop.
+
+use super::core::Core;
+use crate::clock::Instant;
+use crate::mqtt::Server;
+use crate::poll::Resource;
+use crate::sample::{Failure, Reason};
+use crate::systemd::Notifier;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// How often the status line is looked at while nothing else happens.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Feeds systemd's watchdog as long as the main loop turns, and keeps the STATUS line true.
+pub struct Supervisor {
+    notifier: Notifier,
+    server: Server,
+    cause: Option<String>,
+    connected: bool,
+    failing: usize,
+    next_feed: Option<Instant>,
+    next_status: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Feeds nothing and says nothing where no service manager listens.
+    pub fn new(notifier: Notifier, server: Server, now: Instant) -> Self {
+        let next_feed = notifier.watchdog_interval().map(|_| now);
+        let next_status = notifier.is_present().then_some(now);
+        Self { notifier, server, cause: None, connected: false, failing: 0, next_feed, next_status }
+    }
+
+    /// Outputs stand at their initial levels.
+    pub fn ready(&mut self) {
+        self.notifier.ready();
+    }
+
+    /// The agent is going to stop.
+    pub fn stopping(&mut self) {
+        self.notifier.stopping();
+    }
+
+    /// The session has ended, and why.
+    pub fn disconnected(&mut self, cause: String) {
+        self.cause = Some(cause);
+    }
+
+    /// The main loop has come round.
+    pub fn turn(&mut self, now: Instant, core: &Core, connected: bool) {
+        if self.next_feed.is_some_and(|at| now >= at) {
+            self.notifier.watchdog();
+            self.next_feed = self.notifier.watchdog_interval().map(|interval| now + interval);
+        }
+        let changed = connected != self.connected || core.failing() != self.failing;
+        if self.next_status.is_some_and(|at| changed || now >= at) {
+            self.connected = connected;
+            self.failing = core.failing();
+            self.notifier.status(&self.text(core));
+            self.next_status = Some(now + STATUS_INTERVAL);
+        }
+    }
+
+    /// When [`Supervisor::turn`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.next_feed, self.next_status].into_iter().flatten().min()
+    }
+
+    fn text(&self, core: &Core) -> String {
+        let sensors = core.plan().sensors.len();
+        let session = match (&self.cause, self.connected) {
+            (_, true) => format!("connected to {}", self.server),
+            (Some(cause), false) => format!("no connection to {}: {cause}", self.server),
+            (None, false) => format!("connecting to {}", self.server),
+        };
+        let waiting = core.outbox().waiting();
+        format!("{session}; {} of {sensors} sensors ok; {waiting} readings waiting", sensors - self.failing)
+    }
+}
+
+/// A read has gone on beyond its deadline: the sensor fails, and so do those that wait behind it.
+pub fn tell_hanging(resource: &Resource, hanging: usize, core: &mut Core) {
+    let name = core.plan().sensors[hanging].name.clone();
+    for sensor in resource.sensors.iter().copied() {
+        let detail = if sensor == hanging {
+            format!("the read on {} does not end, the bus or the chip hangs", resource.name)
+        } else {
+            format!("{} is held by the sensor `{name}`", resource.name)
+        };
+        core.sensor_failed(sensor, Failure::new(Reason::Timeout, detail));
+    }
+}
+
+/// One timer, moved only when the next deadline comes earlier than what it is set to.
+pub struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    set_to: Option<Instant>,
+}
+
+impl Timer {
+    /// Not set.
+    pub fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
+    }
+
+    /// To go off at `deadline`; it may go off earlier.
+    pub fn set(&mut self, deadline: Option<Instant>, now: Instant) {
+        let Some(deadline) = deadline else { return };
+        if self.set_to.is_none_or(|set_to| deadline < set_to || set_to <= now) {
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + deadline.since(now));
+            self.set_to = Some(deadline);
+        }
+    }
+
+    /// Waits until it goes off; for ever if it is not set.
+    pub async fn elapsed(&mut self) {
+        if self.set_to.is_none() {
+            std::future::pending::<()>().await;
+        }
+        self.sleep.as_mut().await;
+        self.set_to = None;
+    }
+}

@@ -1,0 +1,41 @@
+//! `board2mqtt safe`: every output to its safe level, without a daemon and without a configuration that can be read.
+//!
+//! It works from the table the daemon left in its runtime folder; only where there is none is the configuration asked.
+
+use super::arguments::Arguments;
+use super::{Failed, setup};
+use crate::clock::{Clock, SystemClock};
+use crate::outputs::SafeTable;
+use anyhow::Context;
+use std::sync::Arc;
+
+/// Drives them. Every output is tried; one that fails does not stop the others.
+pub fn run(arguments: &Arguments) -> Result<(), Failed> {
+    let table = setup::runtime_folder().map(|folder| folder.join(SafeTable::FILE_NAME)).filter(|path| path.exists());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (table, board) = match table {
+        Some(path) => {
+            let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let table = SafeTable::from_json(&text).with_context(|| path.display().to_string())?;
+            // Whatever the board is, its lines are reached the plain way; the configuration may say it is a simulated one.
+            let board = match setup::load(arguments) {
+                Ok(checked) => setup::board(&checked, &clock)?,
+                Err(_) => setup::plain_board(),
+            };
+            (table, board)
+        }
+        None => {
+            let checked = setup::load(arguments)?;
+            let table = SafeTable::new(checked.plan.outputs.iter().map(|output| &output.spec));
+            (table, setup::board(&checked, &clock)?)
+        }
+    };
+    let failures = table.apply(&*board);
+    for (output, failure) in &failures {
+        eprintln!("board2mqtt: output {output}: {failure}");
+    }
+    match failures.len() {
+        0 => Ok(()),
+        n => Err(anyhow::anyhow!("{n} outputs could not be driven to their safe level").into()),
+    }
+}

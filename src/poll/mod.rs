@@ -1,0 +1,24 @@
+//! Reading sensors: one thread a resource, each on absolute times, so that no bus ever waits for another.
+//!
+//! [`Poller`] is the schedule of one resource, without a thread; [`thread`] runs it on one. A read that fails is a report
+//! like any other. Reports leave in batches: what falls due together arrives together.
+
+pub mod schedule;
+pub mod thread;
+
+pub use schedule::{Job, Poller};
+pub use thread::{Batch, Resource};
+
+use crate::clock::Stamp;
+use crate::sample::Sample;
+
+/// What one read gave.
+#[derive(Debug)]
+pub struct Report {
+    /// The sensor's index in the plan.
+    pub sensor: usize,
+    /// When the read ended.
+    pub stamp: Stamp,
+    /// Values, or why there are none.
+    pub sample: Sample,
+}

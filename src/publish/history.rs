@@ -1,0 +1,150 @@
+//! How the store empties: a share at a time, one JSON array a topic, never in the way of live readings and commands.
+//!
+//! One share is on its way at a time; it is forgotten when the server has acknowledged all its messages. A connection that
+//! breaks meanwhile sends it again, so consumers may see doubles and tell them by their times.
+
+use super::Link;
+use crate::buffer::{Buffer, Record};
+use crate::clock::Instant;
+use crate::mqtt::{Outgoing, Token};
+use crate::payload;
+use crate::quantity::Unit;
+use crate::topic::QoS;
+use std::time::Duration;
+
+/// How often a share goes out.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Marks the tokens of history messages.
+const HISTORY: Token = 1 << 63;
+
+/// Whether a token was given to a history message.
+pub fn is_history(token: Token) -> bool {
+    token & HISTORY != 0
+}
+
+/// Where a topic's readings go when they could not be sent in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The history topic.
+    pub topic: String,
+    /// Digits after the point.
+    pub decimals: u8,
+    /// The unit of the values.
+    pub unit: Unit,
+}
+
+/// The state of emptying.
+pub struct Drain {
+    /// Records in a share.
+    share: usize,
+    /// When the next share may go.
+    next: Instant,
+    /// The share on its way, sorted by series, oldest first within each.
+    records: Vec<Record>,
+    /// How many of them are in messages already.
+    sent: usize,
+    /// Messages not acknowledged.
+    outstanding: usize,
+    /// What to forget when all is acknowledged.
+    end: u64,
+    payload: Vec<u8>,
+}
+
+impl Drain {
+    /// Empties at most `per_second` records a second.
+    pub fn new(per_second: u32) -> Self {
+        let share = u128::from(per_second) * INTERVAL.as_millis() / 1000;
+        Self {
+            share: usize::try_from(share).unwrap_or(usize::MAX).max(1),
+            next: Instant::default(),
+            records: Vec::new(),
+            sent: 0,
+            outstanding: 0,
+            end: 0,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Live values and commands go first.
+    pub fn connected(&mut self, now: Instant) {
+        self.next = now + INTERVAL;
+    }
+
+    /// The share on its way is to be sent again.
+    pub fn disconnected(&mut self) {
+        self.records = Vec::new();
+        self.sent = 0;
+        self.outstanding = 0;
+    }
+
+    /// One message is acknowledged.
+    pub fn acked(&mut self, store: &mut dyn Buffer) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.complete(store);
+    }
+
+    fn complete(&mut self, store: &mut dyn Buffer) {
+        if self.outstanding == 0 && self.sent == self.records.len() && self.sent > 0 {
+            store.forget(self.end);
+            self.records.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// When [`Drain::pump`] has something to do that no acknowledgement announces.
+    pub fn deadline(&self, store: &dyn Buffer) -> Option<Instant> {
+        (self.records.is_empty() && !store.is_empty()).then_some(self.next)
+    }
+
+    /// Drops what is too old, unless it is on its way; returns how many records.
+    pub fn expire(&mut self, store: &mut dyn Buffer, now: Instant) -> u64 {
+        if self.records.is_empty() { store.expire(now.as_nanos() / 1_000_000) } else { 0 }
+    }
+
+    /// Sends what may go now; returns how many records.
+    pub fn pump<'a>(
+        &mut self,
+        store: &mut dyn Buffer,
+        target: impl Fn(u32) -> Option<&'a History>,
+        link: &mut dyn Link,
+        now: Instant,
+    ) -> u64 {
+        if self.records.is_empty() && now >= self.next && !store.is_empty() {
+            self.end = store.peek(self.share, &mut self.records);
+            // Stable: the order of time stays within each topic.
+            self.records.sort_by_key(|record| record.series);
+            self.next = now + INTERVAL;
+        }
+        let mut count = 0;
+        // One place in the window always stays free for a live reading.
+        while self.sent < self.records.len() && link.room() > 1 {
+            let Some(history) = target(self.records[self.sent].series) else {
+                self.sent += 1;
+                continue;
+            };
+            let encoded = self.encode(history);
+            let message =
+                Outgoing { topic: &history.topic, payload: &self.payload, qos: QoS::AtLeastOnce, retain: false };
+            if link.publish(&message, Some(HISTORY)).is_err() {
+                break;
+            }
+            self.sent += encoded;
+            self.outstanding += 1;
+            count += encoded as u64;
+        }
+        self.complete(store);
+        count
+    }
+
+    /// Encodes as many records of one series as fit one message; returns how many.
+    fn encode(&mut self, history: &History) -> usize {
+        let rest = &self.records[self.sent..];
+        let series = rest[0].series;
+        self.payload.clear();
+        let mut array = payload::HistoryArray::new(&mut self.payload, history.decimals, history.unit);
+        let fits = rest.iter().take_while(|record| record.series == series && array.push(record));
+        let count = fits.count();
+        array.finish();
+        count
+    }
+}

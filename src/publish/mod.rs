@@ -1,0 +1,44 @@
+//! The flow from samples to MQTT: process → encode → outbox → publish → acknowledged → forget.
+//!
+//! [`outbox`] decides what is sent when; [`sensors`] turns samples into readings, status and health. Neither does I/O:
+//! what leaves goes through a [`Link`].
+
+pub mod history;
+pub mod outbox;
+pub mod reference;
+pub mod sensors;
+
+use crate::mqtt::{Outgoing, PublishError, Session, Token};
+
+/// The session as the outbox sees it; a test may stand in for it.
+pub trait Link {
+    /// Whether messages can be sent at all.
+    fn is_connected(&self) -> bool;
+    /// How many more messages at QoS 1 and 2 may be sent now.
+    fn room(&self) -> usize;
+    /// Bytes already waiting to be written.
+    fn backlog(&self) -> usize;
+    /// Sends a message; `token` comes back once the server has taken responsibility for it (QoS 1 and 2).
+    ///
+    /// # Errors
+    /// Not connected, no room, or larger than MQTT allows.
+    fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError>;
+}
+
+impl Link for Session {
+    fn is_connected(&self) -> bool {
+        Session::is_connected(self)
+    }
+
+    fn room(&self) -> usize {
+        Session::room(self)
+    }
+
+    fn backlog(&self) -> usize {
+        Session::backlog(self)
+    }
+
+    fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError> {
+        Session::publish(self, message, token)
+    }
+}

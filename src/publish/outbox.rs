@@ -1,0 +1,259 @@
+//! What is to be sent, newest first: one slot a topic, and a store for what was measured while nothing could be sent.
+//!
+//! A slot holds the newest payload of its topic. While the server is away or slow, a newer reading takes the place of an
+//! older one in its slot, and the older one goes to the store; so on return every live topic gets its newest value at once,
+//! and the store follows, in order, on the history topics. A record is forgotten only when the server has acknowledged it.
+//!
+//! Bounded by construction: the slots by the configuration, what is in flight by the session's window, the store by its
+//! limits. Whatever is dropped is counted.
+
+use super::Link;
+use super::history::{self, Drain, History};
+use crate::buffer::{Buffer, Record};
+use crate::clock::{Instant, Stamp};
+use crate::mqtt::{Outgoing, Token};
+use crate::topic::QoS;
+use std::collections::VecDeque;
+
+/// Above this many unwritten bytes nothing more is handed to the session: the kernel's buffer is full, the link is slow.
+const MAX_BACKLOG: usize = 64 * 1024;
+/// A slot's number.
+pub type SlotId = u32;
+
+/// A topic this gateway publishes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotSpec {
+    /// The topic.
+    pub topic: String,
+    /// QoS.
+    pub qos: QoS,
+    /// Retain flag.
+    pub retain: bool,
+    /// Where superseded readings go; `None` where only the newest matters.
+    pub history: Option<History>,
+    /// Sent again on every connect even if it is not retained: it still holds, which an old reading does not.
+    pub lasting: bool,
+}
+
+impl SlotSpec {
+    /// A state: only the newest matters.
+    pub fn state(topic: String, qos: QoS, retain: bool) -> Self {
+        Self { topic, qos, retain, history: None, lasting: true }
+    }
+}
+
+struct Slot {
+    spec: SlotSpec,
+    payload: Vec<u8>,
+    /// Whether `payload` was ever set.
+    known: bool,
+    /// Queued to be sent.
+    pending: bool,
+    /// What `payload` stands for, until the server has acknowledged it.
+    record: Option<Record>,
+}
+
+/// A message the server has not acknowledged.
+struct InFlight {
+    token: Token,
+    slot: SlotId,
+    record: Option<Record>,
+}
+
+/// Counts for the metrics topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Readings handed to the session on their live topic.
+    pub published: u64,
+    /// Readings sent as history.
+    pub history: u64,
+    /// Readings lost: the store was full or they were too old.
+    pub dropped: u64,
+    /// Older values of topics without a history that a newer one replaced while the server was away.
+    pub superseded: u64,
+}
+
+/// The outbox.
+pub struct Outbox {
+    slots: Vec<Slot>,
+    queue: VecDeque<SlotId>,
+    in_flight: VecDeque<InFlight>,
+    next_token: Token,
+    store: Box<dyn Buffer>,
+    drain: Drain,
+    counts: Counts,
+}
+
+impl Outbox {
+    /// An empty outbox over `store` that sends at most `drain_per_second` records of history a second.
+    pub fn new(store: Box<dyn Buffer>, drain_per_second: u32) -> Self {
+        Self {
+            slots: Vec::new(),
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            next_token: 0,
+            store,
+            drain: Drain::new(drain_per_second),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Adds a slot.
+    pub fn add(&mut self, spec: SlotSpec) -> SlotId {
+        let payload = Vec::new();
+        self.slots.push(Slot { spec, payload, known: false, pending: false, record: None });
+        self.slots.len() as SlotId - 1
+    }
+
+    /// Sets the newest payload of a state; it goes out as soon as it can.
+    pub fn set(&mut self, slot: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.replace(slot, None, write);
+    }
+
+    /// Sets the newest payload of a reading.
+    pub fn set_reading(&mut self, slot: SlotId, value: f64, stamp: Stamp, write: impl FnOnce(&mut Vec<u8>)) {
+        let record = Record {
+            series: slot,
+            wall_ms: stamp.wall.map(|wall| wall.0),
+            uptime_ms: stamp.at.as_nanos() / 1_000_000,
+            value,
+        };
+        self.replace(slot, Some(record), write);
+    }
+
+    fn replace(&mut self, id: SlotId, record: Option<Record>, write: impl FnOnce(&mut Vec<u8>)) {
+        let slot = &mut self.slots[id as usize];
+        let superseded = if slot.pending { slot.record.take() } else { None };
+        slot.payload.clear();
+        write(&mut slot.payload);
+        slot.known = true;
+        slot.record = record.filter(|_| slot.spec.qos > QoS::AtMostOnce);
+        if !slot.pending {
+            slot.pending = true;
+            self.queue.push_back(id);
+        }
+        if let Some(record) = superseded {
+            self.keep(record);
+        }
+    }
+
+    /// Removes a retained value from the server: an empty retained message.
+    pub fn clear(&mut self, slot: SlotId) {
+        self.set(slot, |_| {});
+    }
+
+    /// A record that did not go out live: to the store, if its slot has a history.
+    fn keep(&mut self, record: Record) {
+        if self.slots[record.series as usize].spec.history.is_some() {
+            self.counts.dropped += self.store.push(record);
+        } else {
+            self.counts.superseded += 1;
+        }
+    }
+
+    /// A connection is there: everything known is to be sent again, and history waits for it.
+    pub fn connected(&mut self, now: Instant) {
+        self.publish_all();
+        self.drain.connected(now);
+    }
+
+    /// Every known retained state is to be sent again, in the order of the slots.
+    pub fn publish_all(&mut self) {
+        self.queue.clear();
+        for (id, slot) in self.slots.iter_mut().enumerate() {
+            slot.pending = slot.known && (slot.spec.lasting || slot.spec.retain || slot.record.is_some());
+            if slot.pending {
+                self.queue.push_back(id as SlotId);
+            }
+        }
+    }
+
+    /// The connection is gone: what was not acknowledged waits again.
+    pub fn disconnected(&mut self) {
+        self.drain.disconnected();
+        for message in std::mem::take(&mut self.in_flight) {
+            let Some(record) = message.record else { continue };
+            let slot = &mut self.slots[message.slot as usize];
+            // Is it still the newest of its topic? Then the slot sends it again; otherwise it is history.
+            if slot.record.is_none() && !slot.pending {
+                slot.record = Some(record);
+            } else if slot.record != Some(record) {
+                self.keep(record);
+            }
+        }
+    }
+
+    /// The server has acknowledged `token`.
+    pub fn acked(&mut self, token: Token) {
+        if history::is_history(token) {
+            self.drain.acked(&mut *self.store);
+        } else if let Some(at) = self.in_flight.iter().position(|message| message.token == token) {
+            self.in_flight.remove(at);
+        }
+    }
+
+    /// Hands to the session whatever may go now.
+    pub fn pump(&mut self, link: &mut dyn Link, now: Instant) {
+        if !link.is_connected() {
+            return;
+        }
+        while let Some(id) = self.queue.front().copied() {
+            if link.backlog() > MAX_BACKLOG || !self.send(id, link) {
+                return;
+            }
+            self.queue.pop_front();
+        }
+        let slots = &self.slots;
+        let target = |series: u32| slots.get(series as usize).and_then(|slot| slot.spec.history.as_ref());
+        self.counts.dropped += self.drain.expire(&mut *self.store, now);
+        self.counts.history += self.drain.pump(&mut *self.store, target, link, now);
+    }
+
+    /// When [`Outbox::pump`] has something to do that no event announces: the next share of the history.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.drain.deadline(&*self.store)
+    }
+
+    /// What was published, kept and lost so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many readings wait: in the store, or unacknowledged.
+    pub fn waiting(&self) -> usize {
+        let live = self.in_flight.iter().filter(|message| message.record.is_some()).count();
+        let newest = self.slots.iter().filter(|slot| slot.record.is_some()).count();
+        self.store.len() + live + newest
+    }
+
+    /// Whether everything has been sent and acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty() && self.store.is_empty()
+    }
+
+    /// Sends one slot; `false` if it has to wait.
+    fn send(&mut self, id: SlotId, link: &mut dyn Link) -> bool {
+        let slot = &mut self.slots[id as usize];
+        let acknowledged = slot.spec.qos > QoS::AtMostOnce;
+        if acknowledged && link.room() == 0 {
+            return false;
+        }
+        let message = Outgoing {
+            topic: &slot.spec.topic,
+            payload: &slot.payload,
+            qos: slot.spec.qos,
+            retain: slot.spec.retain,
+        };
+        let token = acknowledged.then_some(self.next_token);
+        if link.publish(&message, token).is_err() {
+            return false;
+        }
+        slot.pending = false;
+        self.counts.published += 1;
+        if let Some(token) = token {
+            self.next_token += 1;
+            self.in_flight.push_back(InFlight { token, slot: id, record: slot.record.take() });
+        }
+        true
+    }
+}

@@ -1,0 +1,309 @@
+//! Samples to readings, status and health: one state machine a sensor.
+//!
+//! It owns what is known of each sensor (its filters, whether it fails and since when, its altitude reference) and fills
+//! the slots of the [`Outbox`]. It knows no session and no clock.
+
+use super::history::History;
+use super::outbox::{Outbox, SlotId, SlotSpec};
+use super::reference::Reference;
+use crate::clock::Stamp;
+use crate::outputs::SourceId;
+use crate::payload::{self, Format, Health};
+use crate::plan::{self, Plan, Source};
+use crate::process::{Outcome, Pipeline};
+use crate::quantity::{Quantity, Unit};
+use crate::sample::{Failure, Reason, Sample, Values};
+use std::time::Duration;
+
+/// How often the age of an altitude's reference is told while nothing else changes.
+const REFERENCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the flow hands on besides the outbox.
+#[derive(Default)]
+pub struct Effects {
+    /// Values that outputs of this board follow or require.
+    pub followed: Vec<(SourceId, f64)>,
+    /// Sea-level pressures (hPa) just worked out from a known elevation, by sensor, to be kept on disk.
+    pub calibrated: Vec<(usize, f64)>,
+}
+
+/// Reads by their outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Successful reads.
+    pub reads: u64,
+    /// Failed reads.
+    pub failures: u64,
+}
+
+struct Reading {
+    quantity: Quantity,
+    pipeline: Pipeline,
+    format: Format,
+    decimals: u8,
+    unit: Unit,
+    slot: Option<SlotId>,
+    source: Vec<SourceId>,
+    /// The last processed value.
+    value: Option<f64>,
+}
+
+enum State {
+    Unknown,
+    Ok,
+    Failing { reason: Reason, since: Stamp, failures: u64 },
+}
+
+struct Sensor {
+    name: String,
+    readings: Vec<Reading>,
+    reference: Option<Reference>,
+    reference_told: Stamp,
+    clear_when_failing: bool,
+    json: Option<SlotId>,
+    status: Option<SlotId>,
+    health: Option<SlotId>,
+    state: State,
+}
+
+/// The flow of all sensors.
+pub struct Sensors {
+    sensors: Vec<Sensor>,
+    counts: Counts,
+}
+
+impl Sensors {
+    /// Adds a slot for each topic of the plan's sensors.
+    pub fn new(plan: &Plan, outbox: &mut Outbox) -> Self {
+        let sensors = plan.sensors.iter().enumerate();
+        let sensors = sensors.map(|(index, sensor)| Sensor::new(index, sensor, plan, outbox)).collect();
+        Self { sensors, counts: Counts::default() }
+    }
+
+    /// What one read of `sensor` gave.
+    pub fn sample(&mut self, sensor: usize, sample: &Sample, stamp: Stamp, outbox: &mut Outbox, effects: &mut Effects) {
+        let outcome = match sample {
+            Ok(values) => self.sensors[sensor].values(sensor, *values, stamp, outbox, effects),
+            Err(failure) => Err(failure.clone()),
+        };
+        match outcome {
+            Ok(()) => {
+                self.counts.reads += 1;
+                self.sensors[sensor].recovered(stamp, outbox);
+            }
+            Err(failure) => {
+                self.counts.failures += 1;
+                self.sensors[sensor].failed(&failure, stamp, outbox);
+            }
+        }
+    }
+
+    /// A sea-level pressure for `sensor`, in hPa; `false` if it is not one.
+    pub fn sea_level(&mut self, sensor: usize, hpa: f64, stamp: Stamp, outbox: &mut Outbox) -> bool {
+        let sensor = &mut self.sensors[sensor];
+        let accepted = sensor.reference.as_mut().is_some_and(|reference| reference.set(hpa, stamp));
+        if accepted && stamp.at.since(sensor.reference_told.at) >= REFERENCE_INTERVAL {
+            sensor.tell_health(stamp, outbox);
+        }
+        accepted
+    }
+
+    /// Known elevations are taken again at the next reading.
+    pub fn retake_elevations(&mut self) {
+        self.sensors.iter_mut().filter_map(|sensor| sensor.reference.as_mut()).for_each(Reference::retake);
+    }
+
+    /// The next sample of every sensor is published, changed or not.
+    pub fn publish_next(&mut self) {
+        let readings = self.sensors.iter_mut().flat_map(|sensor| &mut sensor.readings);
+        readings.for_each(|reading| reading.pipeline.publish_next());
+    }
+
+    /// Reads so far, by their outcome.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many sensors fail now.
+    pub fn failing(&self) -> usize {
+        self.sensors.iter().filter(|sensor| matches!(sensor.state, State::Failing { .. })).count()
+    }
+}
+
+impl Sensor {
+    fn new(index: usize, sensor: &plan::Sensor, plan: &Plan, outbox: &mut Outbox) -> Self {
+        let readings = sensor.readings.iter().map(|reading| Reading::new(index, reading, plan, outbox)).collect();
+        let mut state_slot = |topic: &Option<String>| {
+            let spec = |topic: &String| SlotSpec::state(topic.clone(), plan.qos, plan.retain);
+            topic.as_ref().map(|topic| outbox.add(spec(topic)))
+        };
+        let with_altitude = sensor.readings.iter().any(|reading| reading.quantity == Quantity::Altitude);
+        Self {
+            name: sensor.name.clone(),
+            readings,
+            reference: with_altitude.then(|| Reference::new(sensor.sea_level.clone())),
+            reference_told: Stamp::default(),
+            clear_when_failing: sensor.clear_when_failing,
+            json: state_slot(&sensor.json_topic),
+            status: state_slot(&sensor.status_topic),
+            health: state_slot(&sensor.health_topic),
+            state: State::Unknown,
+        }
+    }
+
+    /// Processes and publishes each reading; the first that is impossible makes the read a failed one.
+    fn values(
+        &mut self,
+        index: usize,
+        mut values: Values,
+        stamp: Stamp,
+        outbox: &mut Outbox,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        if let (Some(reference), Some(pressure)) = (&mut self.reference, values.get(Quantity::Pressure)) {
+            match reference.altitude(pressure, stamp) {
+                Ok((metres, taken)) => {
+                    values = values.with(Quantity::Altitude, metres);
+                    effects.calibrated.extend(taken.map(|hpa| (index, hpa)));
+                }
+                Err(failure) => outcome = Err(failure),
+            }
+        }
+        let mut published = false;
+        for reading in &mut self.readings {
+            let Some(canonical) = values.get(reading.quantity) else { continue };
+            match reading.push(canonical, stamp, &self.name, outbox, effects) {
+                Ok(sent) => published |= sent,
+                Err(failure) => outcome = Err(failure),
+            }
+        }
+        if let (true, Some(slot)) = (published, self.json) {
+            let values = self.readings.iter().filter_map(|r| Some((r.quantity, r.value?, r.decimals)));
+            outbox.set(slot, |into| payload::sensor_json(into, values, stamp));
+        }
+        outcome
+    }
+
+    fn recovered(&mut self, stamp: Stamp, outbox: &mut Outbox) {
+        let told_long_ago = stamp.at.since(self.reference_told.at) >= REFERENCE_INTERVAL;
+        match std::mem::replace(&mut self.state, State::Ok) {
+            State::Ok if self.reference.as_ref().is_some_and(|r| r.age(stamp.at).is_some()) && told_long_ago => {
+                self.tell_health(stamp, outbox);
+            }
+            State::Ok => {}
+            before => {
+                if let State::Failing { failures, since, .. } = before {
+                    let seconds = stamp.at.since(since.at).as_secs();
+                    log::info!(sensor = self.name.as_str(), failures, seconds; "sensor is back");
+                }
+                self.tell_status(outbox);
+                self.tell_health(stamp, outbox);
+            }
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure, stamp: Stamp, outbox: &mut Outbox) {
+        let (since, failures, told) = match self.state {
+            State::Failing { since, failures, reason } => {
+                (since, failures + 1, reason == failure.reason && !(failures + 1).is_power_of_two())
+            }
+            _ => (stamp, 1, false),
+        };
+        let first = failures == 1;
+        self.state = State::Failing { reason: failure.reason, since, failures };
+        if first {
+            log::warn!(sensor = self.name.as_str(), reason = failure.reason.as_str(), detail = failure.detail.as_ref(); "sensor fails");
+            self.tell_status(outbox);
+            self.forget_values(outbox);
+        }
+        if !told {
+            self.tell_health(stamp, outbox);
+        }
+    }
+
+    /// What was measured before a failure does not filter what comes after it.
+    fn forget_values(&mut self, outbox: &mut Outbox) {
+        for reading in &mut self.readings {
+            reading.pipeline.reset();
+            reading.value = None;
+            if let (true, Some(slot)) = (self.clear_when_failing, reading.slot) {
+                outbox.clear(slot);
+            }
+        }
+        if let (true, Some(slot)) = (self.clear_when_failing, self.json) {
+            outbox.clear(slot);
+        }
+    }
+
+    fn tell_status(&self, outbox: &mut Outbox) {
+        let Some(slot) = self.status else { return };
+        let word: &[u8] = if matches!(self.state, State::Ok) { b"online" } else { b"offline" };
+        outbox.set(slot, |into| into.extend_from_slice(word));
+    }
+
+    fn tell_health(&mut self, stamp: Stamp, outbox: &mut Outbox) {
+        self.reference_told = stamp;
+        let Some(slot) = self.health else { return };
+        let failing = match self.state {
+            State::Failing { reason, since, failures } => Some((reason, since, failures)),
+            _ => None,
+        };
+        let reference_age = self.reference.as_ref().and_then(|reference| reference.age(stamp.at));
+        outbox.set(slot, |into| Health { failing, reference_age }.encode(into));
+    }
+}
+
+impl Reading {
+    fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
+        let unit = reading.process.unit;
+        let slot = reading.topic.clone().map(|topic| {
+            let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
+            outbox.add(SlotSpec { topic, qos: reading.qos, retain: reading.retain, history, lasting: false })
+        });
+        let wanted = Source::Reading { sensor, quantity: reading.quantity };
+        Self {
+            quantity: reading.quantity,
+            pipeline: Pipeline::new(&reading.process),
+            format: reading.format.clone(),
+            decimals: reading.decimals,
+            unit,
+            slot,
+            source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
+            value: None,
+        }
+    }
+
+    /// Processes one value; whether it was published.
+    fn push(
+        &mut self,
+        canonical: f64,
+        stamp: Stamp,
+        sensor: &str,
+        outbox: &mut Outbox,
+        effects: &mut Effects,
+    ) -> Result<bool, Failure> {
+        let (value, publish) = match self.pipeline.push(canonical, stamp.at) {
+            Outcome::Publish(value) => (value, true),
+            Outcome::Unchanged(value) => (value, false),
+            Outcome::OutOfRange { value } => {
+                let detail = format!("{} is {value} {}, outside its limits", self.quantity, self.unit);
+                return Err(Failure::new(Reason::OutOfRange, detail));
+            }
+        };
+        self.value = Some(value);
+        effects.followed.extend(self.source.iter().map(|source| (*source, value)));
+        if let (true, Some(slot)) = (publish, self.slot) {
+            let reading = payload::Reading {
+                value,
+                decimals: self.decimals,
+                unit: self.unit,
+                stamp,
+                sensor,
+                quantity: self.quantity,
+            };
+            outbox.set_reading(slot, value, stamp, |into| self.format.encode(&reading, into));
+        }
+        Ok(publish)
+    }
+}
