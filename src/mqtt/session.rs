@@ -234,12 +234,14 @@ impl Session {
             (_, Class::Rejected) => Ending::Rejected,
             (_, Class::Unreachable | Class::Abandoned | Class::Closed) => Ending::Unreachable,
         };
+        if ending == Ending::Unreachable
+            && let Some(loader) = &mut self.tls
+        {
+            loader.forget();
+        }
         let retry_in = self.backoff.pause(ending, now, fastrand::f64());
         self.phase = Phase::Pause { until: now + retry_in };
         self.statistics.failures += 1;
-        if let Some(loader) = &mut self.tls {
-            loader.forget();
-        }
         let cause = self.name_takeover(failure, now);
         self.tell(failure, &cause);
         Event::Disconnected { cause, retry_in }
