@@ -1,0 +1,384 @@
+//! One accepted connection: a read buffer, a write buffer, the window, and the deadlines that tell when it is dead.
+//!
+//! A turn takes what is buffered, packet by packet, then writes everything there is to write at once, then reads once,
+//! then looks at the deadlines. Nothing is kept that a later connection could need, except by the caller.
+//!
+//! It does not deliver a message at QoS 2 twice: the ids it has seen are the caller's, since they outlive the connection.
+
+use super::alarm::Alarm;
+use super::encode;
+use super::failure::{self, Class, Failure};
+use super::transport::{Opened, READ_CHUNK, Stream};
+use super::window::{ACK_TIME_OUT, Window};
+use super::{Event, MAX_INCOMING_PACKET, Message, Outgoing, PublishError, Statistics, Token};
+use crate::clock::{Clock, Instant};
+use crate::topic::QoS;
+use bytes::{Buf, BytesMut};
+use rumqttc::{Packet, PubAck, PubComp, PubRec, Publish, SubAck, SubscribeFilter, SubscribeReasonCode};
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes that may wait to be written before a publish is refused.
+pub(super) const MAX_BACKLOG: usize = 1024 * 1024;
+/// A buffer that has grown beyond this is given back once it is empty.
+const KEEP_BUFFER: usize = 64 * 1024;
+/// Bytes of filters in one SUBSCRIBE; some servers limit what they accept.
+const SUBSCRIBE_CHUNK: usize = 4 * 1024;
+/// Filters in one SUBSCRIBE; some cloud services take no more.
+const SUBSCRIBE_FILTERS: usize = 8;
+
+/// What the transport said when a write failed; reading goes on, for the acks that were on their way.
+type WriteError = io::Error;
+
+/// A connection that the server has accepted.
+pub(super) struct Connection {
+    stream: Box<dyn Stream>,
+    clock: Arc<dyn Clock>,
+    input: BytesMut,
+    output: BytesMut,
+    /// The transport holds bytes of its own that it has not sent.
+    unflushed: bool,
+    write_error: Option<WriteError>,
+    window: Window,
+    /// Subscriptions that found no id free.
+    unasked: VecDeque<SubscribeFilter>,
+    /// Events of a packet that had several.
+    events: VecDeque<Event>,
+    keep_alive: Duration,
+    awaits_pong: bool,
+    received: Instant,
+    written: Instant,
+    /// What remains to be said is said and acked; messages are neither taken nor acked any more.
+    closing: bool,
+}
+
+/// How a connection turns a transport's error into words.
+pub(super) type Explain<'a> = &'a dyn Fn(&io::Error) -> Failure;
+
+/// What a turn uses of the session.
+pub(super) struct Turn<'a> {
+    pub alarm: &'a mut Alarm,
+    pub statistics: &'a mut Statistics,
+    /// Ids of messages at QoS 2 that were delivered and not yet released.
+    pub delivered: &'a mut BTreeSet<u16>,
+    pub explain: Explain<'a>,
+}
+
+impl Connection {
+    /// Takes over what the attempt opened.
+    pub fn new(opened: Opened, keep_alive: Duration, clock: Arc<dyn Clock>) -> Self {
+        let now = clock.now();
+        Self {
+            stream: opened.stream,
+            clock,
+            input: opened.input,
+            output: BytesMut::with_capacity(READ_CHUNK),
+            unflushed: false,
+            write_error: None,
+            window: Window::new(now, opened.session_present),
+            unasked: VecDeque::new(),
+            events: VecDeque::new(),
+            keep_alive,
+            awaits_pong: false,
+            received: now,
+            written: now,
+            closing: false,
+        }
+    }
+
+    /// How many more publishes at QoS 1 and 2 fit; none while subscriptions wait for ids, as those go first.
+    pub fn room(&self) -> usize {
+        if self.unasked.is_empty() { self.window.room() } else { 0 }
+    }
+
+    /// Bytes that wait to be written.
+    pub fn backlog(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Appends a publish to the write buffer.
+    pub fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError> {
+        let size = encode::publish_size(message);
+        if message.topic.len() > encode::MAX_STRING || size > MAX_BACKLOG {
+            return Err(PublishError::TooLong);
+        }
+        let no_id = message.qos != QoS::AtMostOnce && self.room() == 0;
+        if no_id || self.output.len() + size > MAX_BACKLOG {
+            return Err(PublishError::Full);
+        }
+        self.put_publish(message, token).ok_or(PublishError::Full)
+    }
+
+    fn put_publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Option<()> {
+        let mut id = 0;
+        if message.qos == QoS::ExactlyOnce {
+            for release in self.window.sweep() {
+                self.put(&Packet::PubRel(release));
+            }
+        }
+        if message.qos != QoS::AtMostOnce {
+            id = self.window.publish(message.qos, token, self.clock.now())?;
+        }
+        encode::publish(&mut self.output, message, id);
+        Some(())
+    }
+
+    /// Asks for `filters`, in as many packets as it takes.
+    pub fn subscribe(&mut self, filters: &[(&str, QoS)]) {
+        let filter = |(path, qos): &(&str, QoS)| {
+            let qos = rumqttc::qos(qos.level()).expect("a level of 0 to 2");
+            SubscribeFilter::new((*path).to_owned(), qos)
+        };
+        self.unasked.extend(filters.iter().map(filter));
+        self.ask();
+    }
+
+    fn ask(&mut self) {
+        while !self.unasked.is_empty() {
+            let mut bytes = 0;
+            let fits = |filter: &&SubscribeFilter| {
+                bytes += filter.path.len();
+                bytes <= SUBSCRIBE_CHUNK
+            };
+            let count = self.unasked.iter().take(SUBSCRIBE_FILTERS).take_while(fits).count().max(1);
+            let filters = self.unasked.drain(..count).collect();
+            match self.window.subscribe(filters, self.clock.now()) {
+                Ok(subscribe) => self.put(&Packet::Subscribe(subscribe)),
+                Err(filters) => {
+                    filters.into_iter().rev().for_each(|filter| self.unasked.push_front(filter));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says `offline` and lets everything be acked; [`Connection::poll`] is ready with `None` when all is said.
+    pub fn finish(&mut self, status_topic: &str) {
+        self.closing = true;
+        self.unasked.clear();
+        let offline =
+            Outgoing { topic: status_topic, payload: super::OFFLINE.as_bytes(), qos: QoS::AtLeastOnce, retain: true };
+        // The part of the circle that publishes may not use has an id for it; where it has none the will says it.
+        if self.put_publish(&offline, None).is_none() {
+            self.write_error = Some(io::ErrorKind::TimedOut.into());
+        }
+    }
+
+    /// DISCONNECT, which makes the server forget the will, then the end of the stream.
+    pub async fn disconnect(&mut self) -> io::Result<()> {
+        self.put(&Packet::Disconnect);
+        self.stream.write_all_buf(&mut self.output).await?;
+        self.stream.flush().await?;
+        self.stream.shutdown().await
+    }
+
+    /// One turn: the next event, `None` when closing is done, or why the connection is dead.
+    pub fn poll(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> Poll<Result<Option<Event>, Failure>> {
+        loop {
+            if let Some(event) = self.next_event(turn)? {
+                return Poll::Ready(Ok(Some(event)));
+            }
+            self.poll_write(cx, turn);
+            if self.closing && self.window.is_empty() && self.output.is_empty() {
+                return Poll::Ready(Ok(None));
+            }
+            if self.poll_read(cx, turn)?.is_ready() {
+                // A server that never stops talking must still be pinged.
+                self.ping_if_due(self.received);
+                continue;
+            }
+            if let Some(error) = &self.write_error {
+                return Poll::Ready(Err((turn.explain)(error)));
+            }
+            let deadline = self.deadline();
+            if turn.alarm.poll(&*self.clock, deadline, cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = self.clock.now();
+            self.check(now)?;
+            self.ping_if_due(now);
+        }
+    }
+
+    /// Writes what there is to write without waiting, and notes an error for the next turn.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) {
+        while !self.output.is_empty() && self.write_error.is_none() {
+            match pin!(self.stream.write(&self.output)).poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.output.advance(count);
+                    self.unflushed = true;
+                    self.written = self.clock.now();
+                    turn.statistics.bytes_out += count as u64;
+                    turn.statistics.writes += 1;
+                }
+                Poll::Ready(Err(error)) => self.write_error = Some(error),
+            }
+        }
+        if self.unflushed && self.write_error.is_none() {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => self.write_error = Some(error),
+            }
+        }
+        give_back(&mut self.output);
+    }
+
+    /// One read; ready once there are new bytes.
+    fn poll_read(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> Poll<Result<(), Failure>> {
+        give_back(&mut self.input);
+        self.input.reserve(READ_CHUNK);
+        let count = match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(outcome) => outcome,
+        };
+        let count = count.map_err(|error| (turn.explain)(&error))?;
+        self.received = self.clock.now();
+        turn.statistics.bytes_in += count as u64;
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_event(&mut self, turn: &mut Turn<'_>) -> Result<Option<Event>, Failure> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let packet = match Packet::read(&mut self.input, MAX_INCOMING_PACKET) {
+                Ok(packet) => packet,
+                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => return Ok(None),
+                Err(error) => return Err(failure::malformed(&error)),
+            };
+            if let Some(event) = self.take(packet, turn)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    fn take(&mut self, packet: Packet, turn: &mut Turn<'_>) -> Result<Option<Event>, Failure> {
+        match packet {
+            Packet::Publish(publish) => return Ok(self.take_publish(publish, turn)),
+            Packet::PubRel(release) => {
+                // Answered whether or not we know it: it may belong to an earlier connection of this session.
+                turn.delivered.remove(&release.pkid);
+                self.put(&Packet::PubComp(PubComp { pkid: release.pkid }));
+            }
+            Packet::PubRec(received) => {
+                let release = self.window.pubrec(received.pkid, self.received);
+                self.put(&Packet::PubRel(release));
+            }
+            Packet::PubAck(ack) => {
+                let token = self.window.puback(ack.pkid, self.received);
+                self.ask();
+                return Ok(token.map(Event::Acked));
+            }
+            Packet::PubComp(complete) => {
+                let token = self.window.pubcomp(complete.pkid, self.received);
+                self.ask();
+                return Ok(token.map(Event::Acked));
+            }
+            Packet::SubAck(ack) => self.take_suback(&ack),
+            Packet::PingResp => self.awaits_pong = false,
+            Packet::UnsubAck(_) => {}
+            other => {
+                let kind = format!("{other:?}");
+                let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+                let cause = format!("the server sent {}, which only clients send", kind.to_uppercase());
+                return Err(Failure::new(Class::Abandoned, cause));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_publish(&mut self, publish: Publish, turn: &mut Turn<'_>) -> Option<Event> {
+        if self.closing {
+            return None;
+        }
+        match publish.qos {
+            rumqttc::QoS::AtMostOnce => {}
+            rumqttc::QoS::AtLeastOnce => self.put(&Packet::PubAck(PubAck::new(publish.pkid))),
+            rumqttc::QoS::ExactlyOnce => {
+                self.put(&Packet::PubRec(PubRec::new(publish.pkid)));
+                if !turn.delivered.insert(publish.pkid) {
+                    return None;
+                }
+            }
+        }
+        turn.statistics.messages_in += 1;
+        Some(Event::Message(Message { topic: publish.topic, payload: publish.payload, retain: publish.retain }))
+    }
+
+    fn take_suback(&mut self, ack: &SubAck) {
+        let filters = self.window.suback(ack.pkid, self.received).unwrap_or_default();
+        for (filter, code) in filters.into_iter().zip(&ack.return_codes) {
+            if *code == SubscribeReasonCode::Failure {
+                log::error!(filter = filter.as_str(); "the server refused a subscription");
+                self.events.push_back(Event::SubscriptionRefused { filter });
+            }
+        }
+        self.ask();
+    }
+
+    /// Appends a packet that is not a publish.
+    fn put(&mut self, packet: &Packet) {
+        packet.write(&mut self.output, usize::MAX).expect("nothing of ours is above 256 MiB");
+    }
+
+    /// When something has to be done even if nothing happens.
+    fn deadline(&self) -> Instant {
+        [self.silent_at(), self.ping_at(), self.stalled_at(), self.window.overdue(self.written)]
+            .into_iter()
+            .flatten()
+            .min()
+            .expect("silence always ends")
+    }
+
+    fn silent_at(&self) -> Option<Instant> {
+        Some(self.received + self.keep_alive + self.keep_alive / 2)
+    }
+
+    /// The server wants to hear from us once per keep-alive, and a silent server must be made to speak.
+    fn ping_at(&self) -> Option<Instant> {
+        (!self.awaits_pong).then(|| self.received.min(self.written) + self.keep_alive)
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        (!self.output.is_empty() || self.unflushed).then(|| self.written + ACK_TIME_OUT)
+    }
+
+    fn ping_if_due(&mut self, now: Instant) {
+        if self.ping_at().is_some_and(|at| now >= at) {
+            self.awaits_pong = true;
+            self.put(&Packet::PingReq);
+        }
+    }
+
+    fn check(&self, now: Instant) -> Result<(), Failure> {
+        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
+        let cause = if passed(self.silent_at()) {
+            format!("nothing came from the server for {:?}, 1.5 times the keep-alive", self.keep_alive * 3 / 2)
+        } else if passed(self.stalled_at()) {
+            format!("the server took nothing for {ACK_TIME_OUT:?}")
+        } else if passed(self.window.overdue(self.written)) {
+            format!("the server acknowledged nothing for {ACK_TIME_OUT:?}")
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Class::Abandoned, cause))
+    }
+}
+
+/// Frees an empty buffer that one large packet has made large.
+fn give_back(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > KEEP_BUFFER {
+        *buffer = BytesMut::with_capacity(READ_CHUNK);
+    }
+}

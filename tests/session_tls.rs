@@ -1,0 +1,233 @@
+//! Who trusts whom: the session over TLS against a real Mosquitto, with certificates from `configs/mosquitto/make-ca`, and
+//! the three stages of `configs/mosquitto/` as they are shipped.
+
+mod support;
+
+use board2mqtt::mqtt::{Login, Options, Server, TlsFiles};
+use board2mqtt::topic::QoS;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+use support::mosquitto::{Mosquitto, make_ca, password_file};
+use support::session::{connected, disconnected, options, received, session, subscribed};
+use tempfile::TempDir;
+
+/// A listener with the server's certificate from `folder`.
+fn listener(folder: &Path) -> String {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
+    format!("allow_anonymous true\ncafile {ca}\ncertfile {cert}\nkeyfile {key}\n")
+}
+
+fn server_for(name: &str) -> Mosquitto {
+    Mosquitto::with(|folder| {
+        make_ca(folder, name, &[], 30);
+        listener(folder)
+    })
+}
+
+fn tls(host: &str, server: &Mosquitto) -> Options {
+    let mut options = options("drone01", server.port());
+    options.server = Server::Tls { host: host.into(), port: server.port() };
+    options.tls.ca = Some(server.file("ca.pem"));
+    options
+}
+
+async fn cause(options: Options) -> String {
+    disconnected(&mut session(options)).await.0
+}
+
+#[tokio::test]
+async fn a_name_and_an_address_are_both_verified() {
+    for name in ["localhost", "127.0.0.1"] {
+        let server = server_for(name);
+        let mut session = session(tls(name, &server));
+        connected(&mut session).await;
+        subscribed(&mut session, &[("a", QoS::AtLeastOnce)]).await;
+        let message = board2mqtt::mqtt::Outgoing { topic: "a", payload: b"1", qos: QoS::AtLeastOnce, retain: false };
+        session.publish(&message, None).expect("room");
+        assert_eq!(received(&mut session, "a").await, "1");
+        assert!(session.close(Duration::from_secs(5)).await.is_empty());
+        assert!(!server.log().contains("error"), "a clean end:\n{}", server.log());
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_told_with_the_right_one() {
+    let server = server_for("broker.lan");
+    let cause = cause(tls("localhost", &server)).await;
+    assert!(cause.contains("is for `broker.lan`, not for `localhost`: set mqtt.server"), "{cause}");
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_told_with_the_remedy() {
+    let server = server_for("localhost");
+    let mut options = tls("localhost", &server);
+    let other = tempfile::tempdir().expect("a folder");
+    make_ca(other.path(), "localhost", &[], 30);
+    options.tls.ca = Some(other.path().join("ca.pem"));
+    let told = cause(options.clone()).await;
+    assert!(told.contains("is not signed by the authority in") && told.contains("set tls.ca"), "{told}");
+    options.tls.ca = None;
+    let told = cause(options).await;
+    let named = told.contains("an authority that this system does not know: set tls.ca");
+    assert!(named || told.contains("install ca-certificates"), "{told}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_told_with_our_clock() {
+    let server = Mosquitto::with(|folder| {
+        make_ca(folder, "localhost", &[], 30);
+        fs::remove_file(folder.join("server.pem")).expect("the certificate");
+        make_ca(folder, "localhost", &[], -1);
+        listener(folder)
+    });
+    let cause = cause(tls("localhost", &server)).await;
+    assert!(cause.contains("has expired: renew it, or set this board's clock (this board's clock says 20"), "{cause}");
+}
+
+#[tokio::test]
+async fn plain_and_tls_are_not_confused() {
+    let plain = Mosquitto::start();
+    let secured = server_for("localhost");
+    let mut options = tls("localhost", &secured);
+    options.server = Server::Tls { host: "localhost".into(), port: plain.port() };
+    let told = cause(options.clone()).await;
+    assert!(told.contains("is not TLS: write mqtt://") || told.contains("write mqtt://"), "{told}");
+    options.server = Server::Tcp { host: "localhost".into(), port: secured.port() };
+    let told = cause(options).await;
+    assert!(told.contains("write mqtts://"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_asked_for_taken_and_refused() {
+    let server = Mosquitto::with(|folder| {
+        make_ca(folder, "localhost", &["drone01"], 30);
+        make_ca(&folder.join("other"), "localhost", &["drone01"], 30);
+        format!("{}require_certificate true\nuse_identity_as_username true\n", listener(folder))
+    });
+    let mut options = tls("localhost", &server);
+    let told = cause(options.clone()).await;
+    assert!(told.contains("asks for a client certificate") && told.contains("set tls.cert and tls.key"), "{told}");
+
+    let files = |folder: &str| TlsFiles {
+        ca: Some(server.file("ca.pem")),
+        cert: Some(server.file(&format!("{folder}drone01.pem"))),
+        key: Some(server.file(&format!("{folder}drone01.key"))),
+    };
+    options.tls = files("other/");
+    let told = cause(options.clone()).await;
+    assert!(told.contains("refuses our certificate") && told.contains("other/drone01.pem"), "{told}");
+
+    options.tls = TlsFiles { key: files("other/").key, ..files("") };
+    let told = cause(options.clone()).await;
+    assert!(told.contains("drone01.pem and") && told.contains("do not fit"), "{told}");
+
+    options.tls = files("");
+    connected(&mut session(options)).await;
+    server.wait_for_log("u'drone01'");
+}
+
+#[tokio::test]
+async fn files_that_appear_later_are_taken_up_without_a_restart() {
+    let server = server_for("localhost");
+    let mut options = tls("localhost", &server);
+    let ca = server.file("later.pem");
+    options.tls.ca = Some(ca.clone());
+    let mut session = session(options);
+    let (told, _) = disconnected(&mut session).await;
+    assert_eq!(told, format!("tls.ca {}: no such file or directory", ca.display()));
+    fs::copy(server.file("ca.pem"), &ca).expect("the authority");
+    connected(&mut session).await;
+}
+
+#[test]
+fn make_ca_keeps_what_there_is_and_hides_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    make_ca(folder.path(), "broker.lan", &["drone01"], 30);
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    let (ca, first) = (read("ca.pem"), read("drone01.pem"));
+    make_ca(folder.path(), "broker.lan", &["drone01", "drone40"], 30);
+    assert_eq!((read("ca.pem"), read("drone01.pem")), (ca, first));
+    assert!(!read("drone40.pem").is_empty());
+    for key in ["ca.key", "server.key", "drone01.key", "drone40.key"] {
+        let mode = fs::metadata(folder.path().join(key)).expect("a key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+}
+
+/// A shipped configuration on a free port, with its folder moved to ours; every other line is as it stands.
+fn shipped(name: &str) -> Mosquitto {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/mosquitto");
+    let folder: TempDir = tempfile::tempdir().expect("a folder");
+    let certs = folder.path().join("certs");
+    make_ca(&certs, "localhost", &["drone01", "beaglebone"], 30);
+    password_file(folder.path(), &[("drone01", "one"), ("beaglebone", "two")]);
+    fs::copy(configs.join("acl"), folder.path().join("acl")).expect("the access list");
+    let text = fs::read_to_string(configs.join(name)).expect("a shipped file");
+    let text = text.replace("/etc/mosquitto", &folder.path().display().to_string());
+    let port = if text.contains("listener 1883") { "listener 1883" } else { "listener 8883" };
+    assert!(text.contains(port), "{name} has the usual port");
+    Mosquitto::with_file(folder, |free| text.replace(port, &format!("listener {free} 127.0.0.1")))
+}
+
+/// The story on `server`: the drone's altitude reaches the BeagleBone, and nobody writes on another's topics.
+async fn story(server: &Mosquitto, connection: impl Fn(&str) -> Options) {
+    let mut drone = session(connection("drone01"));
+    let mut beaglebone = session(connection("beaglebone"));
+    connected(&mut drone).await;
+    connected(&mut beaglebone).await;
+    let publish = |topic: &'static str, payload: &'static str| board2mqtt::mqtt::Outgoing {
+        topic,
+        payload: payload.as_bytes(),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+    };
+    beaglebone.publish(&publish("sensors/drone01/altitude", "999 feet"), Some(1)).expect("room");
+    support::session::acked(&mut beaglebone, 1).await;
+    drone.publish(&publish("sensors/drone01/altitude", "100 feet"), Some(1)).expect("room");
+    support::session::acked(&mut drone, 1).await;
+    beaglebone.subscribe(&[("sensors/drone01/altitude", QoS::AtLeastOnce)]);
+    assert_eq!(received(&mut beaglebone, "sensors/drone01/altitude").await, "100 feet");
+    server.wait_for_log("Denied PUBLISH");
+}
+
+#[tokio::test]
+async fn the_first_stage_knows_passwords() {
+    let server = shipped("password.conf");
+    story(&server, |name| with_password(options(name, server.port()), name)).await;
+    let told = cause(options("drone01", server.port())).await;
+    assert!(told.contains("authorise"), "nobody without a name: {told}");
+}
+
+#[tokio::test]
+async fn the_second_stage_hides_them() {
+    let server = shipped("tls.conf");
+    story(&server, |name| with_password(secured(name, &server), name)).await;
+}
+
+#[tokio::test]
+async fn the_third_stage_needs_none() {
+    let server = shipped("client-certificates.conf");
+    story(&server, |name| {
+        let mut options = secured(name, &server);
+        options.tls.cert = Some(server.file(&format!("certs/{name}.pem")));
+        options.tls.key = Some(server.file(&format!("certs/{name}.key")));
+        options
+    })
+    .await;
+}
+
+fn secured(name: &str, server: &Mosquitto) -> Options {
+    let mut options = options(name, server.port());
+    options.server = Server::Tls { host: "localhost".into(), port: server.port() };
+    options.tls.ca = Some(server.file("certs/ca.pem"));
+    options
+}
+
+fn with_password(mut options: Options, name: &str) -> Options {
+    let password = if name == "drone01" { "one" } else { "two" };
+    options.login = Some(Login { username: name.into(), password: Some(password.into()) });
+    options
+}
