@@ -1,1 +1,0 @@
-//! systemd: readiness, status, watchdog, credentials, and the journal.
