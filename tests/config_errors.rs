@@ -50,7 +50,11 @@ fn reports_are_the_golden_ones() {
             wrong.push(format!("{name}:\n{report}"));
         }
     }
-    assert!(wrong.is_empty(), "these differ from their .expected (UPDATE_GOLDEN=1 rewrites them):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "these differ from their .expected (UPDATE_GOLDEN=1 rewrites them):\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -109,10 +113,7 @@ fn what_the_example_leaves_out_is_what_it_says_the_defaults_are() {
         (bare.mqtt.keep_alive, bare.mqtt.clean_session, bare.mqtt.qos, bare.mqtt.retain),
         (full.mqtt.keep_alive, full.mqtt.clean_session, full.mqtt.qos, full.mqtt.retain)
     );
-    assert_eq!(
-        (bare.mqtt.reconnect_min, bare.mqtt.reconnect_max),
-        (full.mqtt.reconnect_min, full.mqtt.reconnect_max)
-    );
+    assert_eq!((bare.mqtt.reconnect_min, bare.mqtt.reconnect_max), (full.mqtt.reconnect_min, full.mqtt.reconnect_max));
 }
 
 #[test]
@@ -143,10 +144,10 @@ fn answers(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_answered(text in "\\PC*") {
+    fn any_text_is_answered(text in any::<String>()) {
         answers(&text)?;
     }
 

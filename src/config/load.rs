@@ -4,9 +4,7 @@
 
 use super::reader::{Context, View};
 use super::tree::Table;
-use super::{
-    Config, Diagnostic, Origin, Report, Severity, SourceText, environment, gateway, inputs, keys, outputs, sensors,
-};
+use super::{Config, Diagnostic, Origin, Report, SourceText, environment, gateway, inputs, keys, outputs, sensors};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -126,17 +124,21 @@ fn config(context: &Context<'_>, root: &Table) -> Option<Config> {
     })
 }
 
-/// What the parser says, with the remedy for the mistakes people make.
+/// What the parser says, with the remedy for the mistake people make most.
 fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     let span = span.start.min(text.len())..span.end.min(text.len());
-    let at = text.get(span.clone()).unwrap_or_default();
-    let message = if error.message().starts_with(DUPLICATE) {
-        format!("`{}` is there twice", super::tree::escape(at))
-    } else {
-        error.message().to_owned()
-    };
-    Diagnostic { severity: Severity::Fault, origin: Origin { span, variable: None }, message, help: None }
+    let origin = Origin { span: span.clone(), variable: None };
+    match error.message() {
+        message if message.starts_with(DUPLICATE) => {
+            let key = super::tree::escape(text.get(span).unwrap_or_default());
+            Diagnostic::fault(&origin, format!("`{key}` is there twice"))
+        }
+        message if message.starts_with("string values must be quoted") => {
+            Diagnostic::fault(&origin, "a string without quotes").help("write it as in interval = \"10s\"")
+        }
+        message => Diagnostic::fault(&origin, message),
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -16,7 +16,7 @@ pub(super) fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>
     }
     let word = word.to_ascii_lowercase().replace('-', "_");
     let distance = |candidate: &str| strsim::osa_distance(&word, &candidate.to_ascii_lowercase().replace('-', "_"));
-    let tolerated = |candidate: &str| candidate.chars().count().max(3) / 3;
+    let tolerated = |candidate: &str| (candidate.chars().count() / 3).max(1);
     allowed
         .into_iter()
         .map(|candidate| (distance(candidate), candidate))
@@ -64,10 +64,14 @@ pub(super) fn remedy(data: &Data, kind: Kind) -> Option<String> {
     match (kind, data) {
         (Kind::Choice(words), Data::Text(text)) => did_you_mean(text, words.iter().copied()),
         (Kind::LevelOr(words), Data::Text(text)) => did_you_mean(text, words.iter().copied().chain(["on", "off"])),
+        (Kind::Level, Data::Text(text)) => did_you_mean(text, ["on", "off"]),
+        (Kind::KeepOr, Data::Text(text)) if humantime::parse_duration(text).is_ok() => {
+            Some(format!("write {{ after = \"{}\" }}", escape(text)))
+        }
         (Kind::Protocol, Data::Text(text)) if text.starts_with('5') => Some("MQTT 5 comes later".to_owned()),
         (Kind::Server, Data::Text(text)) => server(text).err(),
         (Kind::Duration(..), Data::Whole(_) | Data::Number(_)) => {
-            Some("a duration is a text with a unit: \"500ms\", \"10s\", \"5m\", \"3h\", \"7d\"".to_owned())
+            Some("a duration is a string with a unit: \"500ms\", \"10s\", \"5m\", \"3h\", \"7d\"".to_owned())
         }
         (Kind::Duration(..), Data::Text(text)) if humantime::parse_duration(text).is_err() => {
             Some("durations are written like \"500ms\", \"10s\", \"5m\", \"3h\", \"7d\"".to_owned())
@@ -131,8 +135,8 @@ mod tests {
     #[test]
     fn a_secret_is_named_by_its_type_alone() {
         let secret = Data::Text("hunter2".into());
-        assert_eq!(found(&secret, Kind::Secret), "a text");
-        assert_eq!(found(&Data::Text("mqtt://pi:hunter2@x".into()), Kind::Server), "a text");
+        assert_eq!(found(&secret, Kind::Secret), "a string");
+        assert_eq!(found(&Data::Text("mqtt://pi:hunter2@x".into()), Kind::Server), "a string");
         assert_eq!(found(&secret, Kind::Text), "\"hunter2\"");
     }
 }

@@ -65,7 +65,7 @@ impl From<DeTable<'_>> for Table {
                 value: Node::from(value),
             })
             .collect();
-        // A table met first through its child (`[a.b]` before `[a]`) is re-inserted by the parser at its own header.
+        // The parser moves a table met first through its child (`[a.b]` before `[a]`); it stands at its own header.
         entries.sort_by_key(|entry| entry.origin.span.start);
         Self { entries }
     }
@@ -101,7 +101,7 @@ impl Data {
     /// What kind of value it is, without the value: for secrets.
     pub fn noun(&self) -> &'static str {
         match self {
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::Whole(_) | Self::Huge(_) | Self::Number(_) => "a number",
             Self::Flag(_) => "true or false",
             Self::Date(_) => "a date",
@@ -159,7 +159,7 @@ mod tests {
         let text = "[b.x]\nv = 1\n[a]\nw = 2\n[b]\nz = 3\n";
         let table = Table::from(DeTable::parse(text).expect("toml").into_inner());
         let keys: Vec<_> = table.entries.iter().map(|entry| entry.key.as_str()).collect();
-        assert_eq!(keys, ["b", "a"], "b was named first");
+        assert_eq!(keys, ["a", "b"], "b stands at its own header");
     }
 
     #[test]

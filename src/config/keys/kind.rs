@@ -78,14 +78,16 @@ impl fmt::Display for Kind {
     /// Follows "must be".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text => f.write_str("a text"),
+            Self::Text => f.write_str("a string"),
             Self::Name => f.write_str("a name of letters, digits, `_` and `-`"),
             Self::Topic => f.write_str("a topic"),
             Self::TopicOrNone => f.write_str("a topic, or \"none\""),
             Self::Path => f.write_str("a path"),
             Self::Server => f.write_str("an address such as \"mqtt://HOST\", \"mqtts://HOST:8883\" or \"unix:/PATH\""),
             Self::Protocol => f.write_str("\"3.1.1\""),
-            Self::Secret => f.write_str("a text, or one of { file = \"…\" }, { env = \"…\" }, { credential = \"…\" }"),
+            Self::Secret => {
+                f.write_str("a string, or one of { file = \"…\" }, { env = \"…\" }, { credential = \"…\" }")
+            }
             Self::Flag => f.write_str("true or false"),
             Self::Whole(min, max) => write!(f, "a whole number from {min} to {max}"),
             Self::Odd(min, max) => write!(f, "an odd whole number from {min} to {max}"),
