@@ -1,11 +1,13 @@
 //! Names of the board's parts as the configuration spells them: I2C buses and addresses, GPIO lines, PWM channels,
 //! and the level of an output. No I/O.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
 /// A GPIO line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LineId {
     /// By its name in the device tree, such as `GPIO17` or `P9_12`.
     Name(String),
@@ -28,7 +30,8 @@ impl fmt::Display for LineId {
 }
 
 /// A hardware PWM channel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PwmId {
     /// The channel behind a named line (on a Raspberry Pi GPIO12, 13, 18, 19).
     Line(String),
@@ -66,7 +69,8 @@ impl fmt::Display for I2cPlace {
 }
 
 /// Which physical level is the logical one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Active {
     /// High is ON.
     #[default]
@@ -90,8 +94,27 @@ pub enum Bias {
 }
 
 /// The logical level of an output in hundredths of a percent, 0 to 10,000; a switch knows only the two ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Level(u16);
+
+/// A number of hundredths of a percent above 10,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a level has 0 to 10000 hundredths of a percent, this one {0}")]
+pub struct LevelError(u16);
+
+impl TryFrom<u16> for Level {
+    type Error = LevelError;
+    fn try_from(hundredths: u16) -> Result<Self, LevelError> {
+        if hundredths <= Self::ON.0 { Ok(Self(hundredths)) } else { Err(LevelError(hundredths)) }
+    }
+}
+
+impl From<Level> for u16 {
+    fn from(level: Level) -> Self {
+        level.0
+    }
+}
 
 impl Level {
     /// Off, 0 %.
@@ -128,7 +151,8 @@ impl fmt::Display for Level {
 }
 
 /// What an output drives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Drive {
     /// A GPIO line: on or off.
     Switch {

@@ -1,4 +1,21 @@
 //! GPIO and PWM outputs and the guard that keeps them inside their limits. No topic, no file, no clock.
+//!
+//! [`guard`] decides, purely; [`Bank`] owns the lines and does what the guard says; [`SafeTable`] is what is left behind
+//! for the day the agent has died. Nothing but [`Bank`] and [`SafeTable::apply`] ever drives a line.
+
+mod bank;
+#[cfg(test)]
+mod fake;
+pub mod guard;
+#[cfg(test)]
+mod properties;
+mod rule;
+mod safe_table;
+mod state;
+mod wire;
+
+pub use bank::{Bank, Change};
+pub use safe_table::{Applied, SafeTable, TableError};
 
 use crate::line::{Drive, Level};
 use std::time::Duration;
