@@ -1,0 +1,324 @@
+//! I2C through `/dev/i2c-N`: one open device per sensor, errno turned into a [`Failure`] with its remedy.
+//!
+//! The kernel serialises transfers of several devices on one bus. Nothing here cancels a transfer: the adapter's own
+//! time-out is asked for, and whether a driver keeps it is the driver's affair.
+
+use super::transfer::{self, MAX_MESSAGE, Wire};
+use super::words;
+use crate::board::BusFault;
+use crate::line::I2cPlace;
+use crate::sample::{Failure, Reason};
+use embedded_hal::i2c::{ErrorType, I2c, Operation};
+use linux_embedded_hal::i2cdev::core::{I2CMessage, I2CTransfer};
+use linux_embedded_hal::i2cdev::linux::{LinuxI2CDevice, LinuxI2CError, LinuxI2CMessage};
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Sets the adapter's time-out in units of 10 ms (`linux/i2c-dev.h`).
+const I2C_TIMEOUT: u32 = 0x0702;
+
+/// When an errno was seen: the same number means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Transfer,
+}
+
+/// One chip's place on a bus.
+pub(super) struct Place {
+    device: LinuxI2CDevice,
+    selected: u8,
+    found: Surroundings,
+}
+
+/// What sysfs tells about a bus, for the words of a failure.
+struct Surroundings {
+    root: PathBuf,
+    bus: PathBuf,
+}
+
+impl Place {
+    /// Opens the bus and takes the address; `timeout` becomes the time-out of the whole adapter.
+    pub(super) fn open(root: &Path, place: &I2cPlace, timeout: Duration) -> Result<Self, Failure> {
+        let found = Surroundings { root: root.to_owned(), bus: place.bus.clone() };
+        let device = LinuxI2CDevice::new(&place.bus, u16::from(place.address))
+            .map_err(|error| found.failure(&io_error(error), Stage::Open, place.address))?;
+        set_timeout(&device, timeout, &place.bus);
+        Ok(Self { device, selected: place.address, found })
+    }
+
+    /// i2c-dev checks for a kernel driver when an address is selected, so `busy` may come from here too.
+    fn select(&mut self, address: u8) -> Result<(), BusFault> {
+        if self.selected != address {
+            self.device
+                .set_slave_address(u16::from(address))
+                .map_err(|error| BusFault(self.found.failure(&io_error(error), Stage::Open, address)))?;
+            self.selected = address;
+        }
+        Ok(())
+    }
+}
+
+impl ErrorType for Place {
+    type Error = BusFault;
+}
+
+impl I2c for Place {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), BusFault> {
+        self.select(address)?;
+        transfer::carry_out(&mut self.device, operations)
+            .map_err(|error| BusFault(self.found.failure(&error, Stage::Transfer, address)))
+    }
+}
+
+impl Wire for LinuxI2CDevice {
+    fn transfer(&mut self, write: Option<&[u8]>, read: Option<&mut [u8]>) -> io::Result<()> {
+        let (wanted, done) = match (write, read) {
+            (Some(write), Some(read)) => {
+                (2, I2CTransfer::transfer(self, &mut [LinuxI2CMessage::write(write), LinuxI2CMessage::read(read)]))
+            }
+            (Some(write), None) => (1, I2CTransfer::transfer(self, &mut [LinuxI2CMessage::write(write)])),
+            (None, Some(read)) => (1, I2CTransfer::transfer(self, &mut [LinuxI2CMessage::read(read)])),
+            (None, None) => return Ok(()),
+        };
+        // An adapter may stop early and say so only by its count.
+        if done.map_err(io_error)? == wanted { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+    }
+}
+
+fn io_error(error: LinuxI2CError) -> io::Error {
+    error.into()
+}
+
+/// Tens of milliseconds, rounded up, at least one.
+fn timeout_units(timeout: Duration) -> libc::c_ulong {
+    let tens = timeout.as_micros().div_ceil(10_000).clamp(1, 100_000);
+    tens as libc::c_ulong
+}
+
+/// Asks the adapter for the time-out; one that does not take it keeps its own, usually a second.
+fn set_timeout(device: &LinuxI2CDevice, timeout: Duration, bus: &Path) {
+    // SAFETY: the descriptor is open for the duration of the call, and I2C_TIMEOUT takes its argument by value.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), I2C_TIMEOUT as _, timeout_units(timeout)) };
+    if answer != 0 {
+        let error = io::Error::last_os_error();
+        log::debug!(bus:% = bus.display(), error:%; "i2c adapter keeps its own time-out");
+    }
+}
+
+/// The word for an errno.
+///
+/// Nobody answering is ENXIO, EREMOTEIO or ENODEV, by the adapter's driver (kernel `i2c/fault-codes`). ETIMEDOUT is a
+/// stretched clock or a bus held low, except on i.MX controllers, which report an absent chip so (`timeout_is_nack`).
+fn reason(errno: i32, stage: Stage, timeout_is_nack: bool, kernel_driver: bool) -> Reason {
+    match (errno, stage) {
+        (libc::EACCES | libc::EPERM, _) => Reason::Permission,
+        (libc::ENOENT, _) | (libc::ENXIO | libc::ENODEV | libc::ENOTTY, Stage::Open) => Reason::Absent,
+        (libc::ENXIO | libc::ENODEV | libc::EREMOTEIO, Stage::Transfer) => Reason::Nack,
+        (libc::ETIMEDOUT, _) if timeout_is_nack => Reason::Nack,
+        (libc::ETIMEDOUT, _) => Reason::Timeout,
+        (libc::EBUSY, Stage::Open) => Reason::Busy,
+        (libc::EBUSY, Stage::Transfer) if kernel_driver => Reason::Busy,
+        (libc::EMSGSIZE | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS, _) => Reason::Driver,
+        _ => Reason::Bus,
+    }
+}
+
+impl Surroundings {
+    fn failure(&self, error: &io::Error, stage: Stage, address: u8) -> Failure {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let owner = (errno == libc::EBUSY).then(|| self.owner(address)).flatten();
+        let imx = errno == libc::ETIMEDOUT && self.adapter_driver().is_some_and(|driver| driver.contains("imx"));
+        let reason = reason(errno, stage, imx, owner.is_some());
+        let place = I2cPlace { bus: self.bus.clone(), address };
+        let detail = match reason {
+            Reason::Permission => return words::permission(&self.root, &self.bus),
+            Reason::Absent => self.remedy(),
+            Reason::Nack if imx => format!("nothing answered at {place} before the adapter's time-out"),
+            Reason::Nack => format!("nothing answered at {place}"),
+            Reason::Timeout => {
+                format!("{place} did not finish in time: a chip stretches the clock or holds the bus low")
+            }
+            Reason::Busy => self.busy(&place, owner),
+            Reason::Driver if errno == libc::EMSGSIZE => format!("a message to {place} exceeds {MAX_MESSAGE} bytes"),
+            Reason::Driver => format!("the adapter of {place} cannot do this transfer: {error}"),
+            _ => format!("the bus of {place} failed: {error}"),
+        };
+        Failure::new(reason, detail)
+    }
+
+    fn busy(&self, place: &I2cPlace, owner: Option<String>) -> String {
+        let chip = self.device_folder(place.address);
+        match (owner, chip) {
+            (Some(driver), Some(chip)) => {
+                format!("the kernel driver {driver} owns {place}: read the chip through /sys/bus/i2c/devices/{chip}")
+            }
+            _ => format!("another driver owns {place}"),
+        }
+    }
+
+    /// `N` of `/dev/i2c-N`, through links such as those of udev.
+    fn number(&self) -> Option<u32> {
+        let real = fs::canonicalize(&self.bus).unwrap_or_else(|_| self.bus.clone());
+        real.file_name()?.to_str()?.strip_prefix("i2c-")?.parse().ok()
+    }
+
+    /// The folder of a chip that the kernel knows, such as `1-0076`.
+    fn device_folder(&self, address: u8) -> Option<String> {
+        Some(format!("{}-{address:04x}", self.number()?))
+    }
+
+    /// The kernel driver bound to an address.
+    fn owner(&self, address: u8) -> Option<String> {
+        let chip = self.root.join("sys/bus/i2c/devices").join(self.device_folder(address)?);
+        link_name(&chip.join("driver"))
+    }
+
+    /// The driver of the adapter itself, such as `imx-i2c` or `i2c-bcm2835`.
+    fn adapter_driver(&self) -> Option<String> {
+        let adapter = self.root.join(format!("sys/bus/i2c/devices/i2c-{}", self.number()?));
+        link_name(&fs::canonicalize(adapter).ok()?.parent()?.join("driver"))
+    }
+
+    fn remedy(&self) -> String {
+        let bus = self.bus.display();
+        if self.bus.exists() {
+            return format!("{bus} is no I2C bus, or its adapter is gone");
+        }
+        let buses = buses(&self.root);
+        if buses.is_empty() {
+            return format!(
+                "{bus} does not exist, nor any other I2C bus: load i2c-dev (modprobe i2c-dev); on a Raspberry Pi \
+                 enable the bus with dtparam=i2c_arm=on in config.txt"
+            );
+        }
+        let named: Vec<String> = buses.iter().map(|number| format!("/dev/i2c-{number}")).collect();
+        let named = named.join(", ");
+        format!(
+            "{bus} does not exist, there is {named}: enable the bus in the device tree (on a Raspberry Pi with \
+             dtparam=i2c_arm=on in config.txt)"
+        )
+    }
+}
+
+/// The numbers of the I2C buses that have a device file, ascending.
+fn buses(root: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(root.join("dev")).into_iter().flatten().flatten();
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("i2c-")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn link_name(link: &Path) -> Option<String> {
+    Some(fs::read_link(link).ok()?.file_name()?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn board() -> (tempfile::TempDir, Surroundings) {
+        let root = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(root.path().join("dev")).expect("a folder");
+        fs::create_dir_all(root.path().join("sys/bus/i2c/devices")).expect("a folder");
+        let found = Surroundings { root: root.path().to_owned(), bus: root.path().join("dev/i2c-1") };
+        fs::write(&found.bus, "").expect("a file");
+        (root, found)
+    }
+
+    fn failure(found: &Surroundings, errno: i32, stage: Stage) -> Failure {
+        found.failure(&io::Error::from_raw_os_error(errno), stage, 0x76)
+    }
+
+    #[test]
+    fn every_errno_has_its_word() {
+        use Stage::{Open, Transfer};
+        let table = [
+            (libc::ENXIO, Transfer, Reason::Nack),
+            (libc::EREMOTEIO, Transfer, Reason::Nack),
+            (libc::ENODEV, Transfer, Reason::Nack),
+            (libc::ENXIO, Open, Reason::Absent),
+            (libc::ENODEV, Open, Reason::Absent),
+            (libc::ENOENT, Open, Reason::Absent),
+            (libc::ENOTTY, Open, Reason::Absent),
+            (libc::ETIMEDOUT, Transfer, Reason::Timeout),
+            (libc::EIO, Transfer, Reason::Bus),
+            (libc::EAGAIN, Transfer, Reason::Bus),
+            (libc::EPROTO, Transfer, Reason::Bus),
+            (libc::EBUSY, Open, Reason::Busy),
+            (libc::EBUSY, Transfer, Reason::Bus),
+            (libc::EACCES, Open, Reason::Permission),
+            (libc::EPERM, Transfer, Reason::Permission),
+            (libc::EOPNOTSUPP, Transfer, Reason::Driver),
+            (libc::EINVAL, Transfer, Reason::Driver),
+            (libc::EMSGSIZE, Transfer, Reason::Driver),
+        ];
+        for (errno, stage, expected) in table {
+            assert_eq!(reason(errno, stage, false, false), expected, "errno {errno} at {stage:?}");
+        }
+        assert_eq!(reason(libc::EBUSY, Transfer, false, true), Reason::Busy);
+        assert_eq!(reason(libc::ETIMEDOUT, Transfer, true, false), Reason::Nack);
+    }
+
+    #[test]
+    fn a_kernel_driver_is_named_at_open_and_at_the_first_transfer() {
+        let (root, found) = board();
+        let chip = root.path().join("sys/bus/i2c/devices/1-0076");
+        fs::create_dir(&chip).expect("a folder");
+        symlink("/sys/bus/i2c/drivers/bmp280", chip.join("driver")).expect("a link");
+        for stage in [Stage::Open, Stage::Transfer] {
+            let failure = failure(&found, libc::EBUSY, stage);
+            assert_eq!(failure.reason, Reason::Busy);
+            assert!(failure.detail.contains("kernel driver bmp280"), "{failure}");
+            assert!(failure.detail.contains("/sys/bus/i2c/devices/1-0076"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_an_imx_adapter_means_that_nobody_answered() {
+        let (root, found) = board();
+        assert_eq!(failure(&found, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Timeout);
+        let platform = root.path().join("sys/devices/21a0000.i2c");
+        fs::create_dir_all(platform.join("i2c-1")).expect("a folder");
+        symlink("/sys/bus/platform/drivers/imx-i2c", platform.join("driver")).expect("a link");
+        symlink(platform.join("i2c-1"), root.path().join("sys/bus/i2c/devices/i2c-1")).expect("a link");
+        assert_eq!(failure(&found, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Nack);
+    }
+
+    #[test]
+    fn an_absent_bus_says_how_to_get_one_and_which_there_are() {
+        let (root, found) = board();
+        let place = I2cPlace { bus: root.path().join("dev/i2c-7"), address: 0x48 };
+        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no such bus");
+        assert_eq!(failure.reason, Reason::Absent);
+        assert!(failure.detail.contains("there is /dev/i2c-1:"), "{failure}");
+        fs::remove_file(&found.bus).expect("a file");
+        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no such bus");
+        assert!(
+            failure.detail.contains("modprobe i2c-dev") && failure.detail.contains("dtparam=i2c_arm=on"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_bus_is_absent() {
+        let (root, found) = board();
+        let place = I2cPlace { bus: found.bus, address: 0x48 };
+        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no bus");
+        assert_eq!(failure.reason, Reason::Absent);
+        assert!(failure.detail.contains("is no I2C bus"), "{failure}");
+    }
+
+    #[test]
+    fn timeouts_are_rounded_up_to_tens_of_milliseconds() {
+        for (timeout, units) in [(0, 1), (1, 1), (10, 1), (11, 2), (500, 50), (1_000, 100)] {
+            assert_eq!(timeout_units(Duration::from_millis(timeout)), units);
+        }
+        assert_eq!(timeout_units(Duration::MAX), 100_000);
+    }
+}
