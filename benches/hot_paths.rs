@@ -52,8 +52,7 @@ fn core(sensors: usize, qos: u8, clock: &Arc<ManualClock>) -> Core {
     let clock: Arc<dyn Clock> = clock.clone();
     let models = Models { sensors: Vec::new(), inputs: Vec::new() };
     let board = Simulated::new(models, None, None, clock.clone()).expect("a board");
-    let limits =
-        Limits { max_size: 1 << 20, max_age: Duration::from_secs(3600), overflow: Overflow::DropOldest };
+    let limits = Limits { max_size: 1 << 20, max_age: Duration::from_secs(3600), overflow: Overflow::DropOldest };
     let parts = Parts {
         board: Arc::new(board),
         clock,

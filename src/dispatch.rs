@@ -4,7 +4,7 @@
 //! back as an [`Action`].
 
 use crate::clock::Stamp;
-use crate::command::{self, Outcome, Refusal, Reply};
+use crate::command::{self, Reply};
 use crate::mqtt::Message;
 use crate::outputs::{Bank, SourceId};
 use crate::payload;
@@ -135,23 +135,10 @@ fn set(output: usize, pwm: bool, message: &Message, bank: &mut Bank, now: Stamp)
     if let Err(refusal) = outcome {
         log::debug!(topic = message.topic.as_str(), reason = refusal.as_str(); "command refused");
     }
+    let reply = Reply { id, refusal: outcome.err(), state: bank.level(output), pwm };
     let mut payload = Vec::with_capacity(64);
-    reply(id, outcome, output, pwm, bank).encode(&mut payload);
+    reply.encode(&mut payload);
     Action::Reply { output, payload }
-}
-
-fn reply(
-    id: Option<serde_json::Value>,
-    outcome: Result<(), Refusal>,
-    output: usize,
-    pwm: bool,
-    bank: &Bank,
-) -> Reply {
-    let outcome = match outcome {
-        Ok(()) => Outcome::Done,
-        Err(refusal) => Outcome::Refused(refusal),
-    };
-    Reply { id, outcome, state: bank.level(output), pwm }
 }
 
 /// A followed value. A retained one may be of any age, and nothing moves for a value of unknown age.

@@ -128,8 +128,7 @@ fn run(core: &mut Core, ask: &Ask) -> Result<Option<String>, String> {
         return Err(format!("no output is called `{}`; there are: {}", ask.output, names.join(", ")));
     };
     let pwm = outputs[index].spec.drive.is_pwm();
-    let command: Command =
-        command::parse(ask.command.as_bytes(), pwm).map_err(|malformed| malformed.refusal.as_str().to_owned())?;
+    let command: Command = command::parse(ask.command.as_bytes(), pwm).map_err(|malformed| malformed.to_string())?;
     let level = core.command(index, &command).map_err(|refusal| refusal.as_str().to_owned())?;
-    Ok(level.map(|level| command::state_text(level, pwm)))
+    Ok(level.map(|level| command::state_text(level, pwm).into_owned()))
 }

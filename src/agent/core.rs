@@ -7,9 +7,9 @@ use super::metrics;
 use crate::board::Board;
 use crate::buffer::Buffer;
 use crate::clock::{Clock, Instant, Stamp};
-use crate::command::{Command, Refusal};
+use crate::command::{Command, Refusal, state_text};
 use crate::dispatch::{Action, Dispatch};
-use crate::inputs::{self, Inputs};
+use crate::inputs::{InputChange, Inputs, State};
 use crate::line::Level;
 use crate::mqtt::{Message, Outgoing, Token};
 use crate::outputs::{self, Bank, Initial};
@@ -71,7 +71,7 @@ struct Scratch {
     effects: Effects,
     actions: Vec<Action>,
     outputs: Vec<outputs::Change>,
-    inputs: Vec<inputs::Change>,
+    inputs: Vec<InputChange>,
 }
 
 impl Core {
@@ -86,9 +86,11 @@ impl Core {
         let last = |name: &str| kept.levels.get(name).copied().and_then(Level::from_percent);
         let output_specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
         let bank = Bank::open(output_specs, parts.board.clone(), &last, now);
-        let total = |name: &str| kept.totals.get(name).copied();
         let input_specs = plan.inputs.iter().map(|input| input.spec.clone()).collect();
-        let inputs = Inputs::open(input_specs, parts.board, &total, now);
+        let mut inputs = Inputs::open(input_specs, parts.board, now);
+        for (index, input) in plan.inputs.iter().enumerate() {
+            kept.totals.get(&input.spec.name).into_iter().for_each(|total| inputs.restore(index, *total));
+        }
         let slots = Slots::add(status, &plan, &mut outbox);
         let mut sensors = Sensors::new(&plan, &mut outbox);
         restore_elevations(&plan, &parts.state, &parts.boot_id, &mut sensors, now, &mut outbox);
@@ -220,7 +222,7 @@ impl Core {
     pub fn connected(&mut self, link: &mut dyn Link) {
         let now = self.clock.stamp();
         self.tally.connected();
-        self.inputs.refresh(now);
+        (0..self.plan.inputs.len()).for_each(|input| self.inputs.ready(input, now));
         self.bank.server(true, now);
         self.echo(now);
         self.outbox.connected(now.at);
@@ -335,24 +337,30 @@ impl Core {
             return;
         };
         let pwm = output.drive.is_pwm();
-        self.outbox.set(slot, |into| payload::level(into, level, pwm));
+        self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
         if output.initial == Initial::Last {
             let name = output.name.clone();
-            self.state.change(now.at, |kept| drop(kept.levels.insert(name, level.percent())));
+            self.state.change(now.at, |kept| {
+                kept.levels.insert(name, level.percent());
+            });
         }
     }
 
-    fn echo_input(&mut self, change: inputs::Change, now: Stamp) {
+    fn echo_input(&mut self, change: InputChange, now: Stamp) {
         let slot = self.slots.inputs[change.input];
         match change.state {
-            inputs::State::Level(active) => {
+            State::Level(active) => {
                 let word: &[u8] = if active { b"ON" } else { b"OFF" };
                 self.outbox.set(slot, |into| into.extend_from_slice(word));
             }
-            inputs::State::Total(total) => {
-                self.outbox.set(slot, |into| payload::total(into, total));
-                let name = self.plan.inputs[change.input].spec.name.clone();
-                self.state.change(now.at, |kept| drop(kept.totals.insert(name, total)));
+            State::Count(total) => {
+                let spec = &self.plan.inputs[change.input].spec;
+                let decimals = spec.count.as_ref().map_or(0, |count| decimals_of(count.per_pulse));
+                self.outbox.set(slot, |into| payload::decimal(total, decimals, into));
+                let name = spec.name.clone();
+                self.state.change(now.at, |kept| {
+                    kept.totals.insert(name, total);
+                });
             }
         }
     }
@@ -380,6 +388,12 @@ impl Slots {
             metrics: plan.metrics_topic.as_ref().map(|topic| add(topic, plan.qos, plan.retain)),
         }
     }
+}
+
+/// The digits after the point that a total of such pulses can have.
+fn decimals_of(per_pulse: f64) -> u8 {
+    let text = per_pulse.to_string();
+    text.split_once('.').map_or(0, |(_, digits)| digits.len().min(9) as u8)
 }
 
 /// Sea-level pressures taken earlier in this boot, for the same elevation, hold on.

@@ -29,6 +29,8 @@ use supervise::{Supervisor, Timer};
 use tokio::sync::mpsc;
 use watch::Watch;
 
+/// The name, in the runtime folder, of the table of safe levels.
+pub const SAFE_TABLE: &str = "outputs.json";
 /// Batches that may wait for the agent; more are kept by the threads that made them.
 const BATCHES: usize = 64;
 /// A stop takes at most this long.
@@ -165,6 +167,8 @@ impl Agent {
             }
             Event::Message(message) => self.core.message(&message, &mut self.session),
             Event::Acked(token) => self.core.acked(token),
+            // The session has told the log; what is not subscribed cannot be answered.
+            Event::SubscriptionRefused { .. } => {}
         }
     }
 
@@ -207,7 +211,8 @@ impl Agent {
             log::error!(readings = left; "readings lost, the server did not take them before the stop");
         }
         let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
-        self.session.close(rest).await;
+        // What is not acknowledged by now was counted above.
+        let _ = self.session.close(rest).await;
         log::info!("stopped");
     }
 
@@ -219,7 +224,7 @@ impl Agent {
             match event {
                 Event::Acked(token) => self.core.acked(token),
                 Event::Disconnected { .. } => self.core.disconnected(),
-                Event::Connected { .. } | Event::Message(_) => {}
+                Event::Connected { .. } | Event::Message(_) | Event::SubscriptionRefused { .. } => {}
             }
             self.core.pump(&mut self.session);
         }
@@ -261,8 +266,9 @@ fn start_polling(
 /// What `board2mqtt safe` works from when this process has died. Failing to write it is told, and no reason not to run.
 fn write_safe_table(plan: &Plan, folder: Option<&std::path::Path>) {
     let Some(folder) = folder else { return };
-    let path = folder.join(SafeTable::FILE_NAME);
-    let table = SafeTable::new(plan.outputs.iter().map(|output| &output.spec));
+    let path = folder.join(SAFE_TABLE);
+    let specs: Vec<_> = plan.outputs.iter().map(|output| output.spec.clone()).collect();
+    let table = SafeTable::of(&specs);
     if let Err(error) = std::fs::write(&path, table.to_json()) {
         log::warn!(path:% = path.display(), error:% = error; "table of safe levels not written");
     }

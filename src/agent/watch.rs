@@ -11,22 +11,24 @@ use tokio::io::unix::AsyncFd;
 #[derive(Default)]
 pub struct Watch {
     /// By input: the descriptor, and the generation of the request it belongs to.
-    watched: Vec<Option<(u64, AsyncFd<OwnedFd>)>>,
+    watched: Vec<Option<(u32, AsyncFd<OwnedFd>)>>,
 }
 
 impl Watch {
     /// Watches what `inputs` has open now.
     pub fn follow(&mut self, inputs: &Inputs) {
-        self.watched.resize_with(inputs.len(), || None);
+        self.watched.resize_with(inputs.specs().len(), || None);
         for (index, watched) in self.watched.iter_mut().enumerate() {
-            let open = inputs.descriptor(index);
+            let open = inputs.input(index);
             let known = watched.as_ref().map(|(generation, _)| *generation);
-            if open.map(|(generation, _)| generation) == known {
+            if open.map(|(_, generation)| generation) == known {
                 continue;
             }
-            *watched = open.and_then(|(generation, descriptor)| {
+            *watched = open.and_then(|(descriptor, generation)| {
                 let own = descriptor.try_clone_to_owned().ok()?;
-                Some((generation, AsyncFd::with_interest(own, Interest::READABLE).ok()?))
+                // SAFETY: an owned descriptor is the same open file for as long as it lives, and the registration owns it.
+                let registered = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+                Some((generation, registered.ok()?))
             });
         }
     }
@@ -34,7 +36,7 @@ impl Watch {
     /// Waits until an input is readable.
     pub async fn ready(&self) -> usize {
         poll_fn(|context| {
-            let ready = |entry: &Option<(u64, AsyncFd<OwnedFd>)>| {
+            let ready = |entry: &Option<(u32, AsyncFd<OwnedFd>)>| {
                 entry.as_ref().is_some_and(|(_, fd)| fd.poll_read_ready(context).is_ready())
             };
             self.watched.iter().position(ready).map_or(Poll::Pending, Poll::Ready)

@@ -92,11 +92,7 @@ mod tests {
     use std::time::Duration;
 
     fn limits(records: usize, overflow: Overflow) -> Limits {
-        Limits {
-            max_size: (records * size_of::<Record>()) as u64,
-            max_age: Duration::from_secs(60),
-            overflow,
-        }
+        Limits { max_size: (records * size_of::<Record>()) as u64, max_age: Duration::from_secs(60), overflow }
     }
 
     fn record(uptime_ms: u64) -> Record {

@@ -171,11 +171,9 @@ impl Given {
             #[cfg(not(feature = "demo"))]
             "demo" => return Err("this build has no demo; build it with the default features".into()),
             "check" => Subcommand::Check { probe: take(&mut self.probe) },
-            "read" => Subcommand::Read {
-                sensors: words.collect(),
-                json: take(&mut self.json),
-                watch: take(&mut self.watch),
-            },
+            "read" => {
+                Subcommand::Read { sensors: words.collect(), json: take(&mut self.json), watch: take(&mut self.watch) }
+            }
             "set" => Subcommand::Set {
                 output: words.next().ok_or("`set` needs an output and a value, such as `set beacon ON`")?,
                 value: words.next().ok_or("`set` needs a value, such as ON, OFF or 40")?,
@@ -234,11 +232,7 @@ mod tests {
     fn every_row_of_the_usage_is_understood() {
         let read = Subcommand::Read { sensors: vec!["roof".into()], json: true, watch: false };
         assert_eq!(parse("read roof --json").expect("parses").subcommand, read);
-        let set = Subcommand::Set {
-            output: "fan".into(),
-            value: "40".into(),
-            hold: Some(Duration::from_secs(5)),
-        };
+        let set = Subcommand::Set { output: "fan".into(), value: "40".into(), hold: Some(Duration::from_secs(5)) };
         assert_eq!(parse("set fan 40 --for 5s -c x.toml").expect("parses").subcommand, set);
         assert_eq!(parse("check --probe").expect("parses").subcommand, Subcommand::Check { probe: true });
         assert_eq!(parse("--log-level debug run").expect("parses").log_level, LevelFilter::Debug);

@@ -6,7 +6,7 @@ use super::{Failed, setup};
 use crate::agent;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::systemd::journal;
+use crate::systemd;
 use anyhow::Context;
 use rumqttd::local::LinkRx;
 use rumqttd::{Broker, Config, ConnectionSettings, Notification, RouterConfig, ServerSettings};
@@ -24,7 +24,7 @@ const REDRAW: Duration = Duration::from_millis(200);
 
 /// Runs until Ctrl-C, or for so many seconds.
 pub fn run(arguments: &Arguments, seconds: Option<u64>) -> Result<(), Failed> {
-    journal::init(arguments.log_level.min(log::LevelFilter::Warn));
+    systemd::init_log(arguments.log_level.min(log::LevelFilter::Warn)).context("no log")?;
     let address = free_address().context("no free port on loopback")?;
     let messages = serve(address).context("the embedded MQTT server does not start")?;
     let folder = std::env::temp_dir().join(format!("board2mqtt-demo-{}", std::process::id()));
@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments, seconds: Option<u64>) -> Result<(), Failed> {
 fn agent_setup(address: SocketAddr, folder: &Path) -> Result<agent::Setup, Failed> {
     let server = ("BOARD2MQTT__MQTT__SERVER".to_owned(), format!("mqtt://{address}"));
     let path = Path::new("configs/demo.toml");
-    let loaded = config::parse(CONFIG, path, Path::new("."), std::iter::once(server))
+    let loaded = config::parse(CONFIG, "configs/demo.toml", Path::new("."), std::iter::once(server))
         .map_err(|report| Failed::Configuration(report.to_string()))?;
     let mut setup = setup::agent(setup::check(path, loaded)?)?;
     setup.state_file = folder.join("state.json");
@@ -164,7 +164,10 @@ async fn table(messages: &mut mpsc::Receiver<Seen>, address: SocketAddr) {
 fn draw(rows: &BTreeMap<String, (String, u64)>, address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     // Home, then each line cleared to its end, then everything below.
-    write!(out, "\x1b[Hboard2mqtt demo: a simulated board, its own MQTT server at {address}, Ctrl-C stops\x1b[K\r\n\x1b[K\r\n")?;
+    write!(
+        out,
+        "\x1b[Hboard2mqtt demo: a simulated board, its own MQTT server at {address}, Ctrl-C stops\x1b[K\r\n\x1b[K\r\n"
+    )?;
     write!(out, "\x1b[1m{:<36} {:<34} messages\x1b[0m\x1b[K\r\n", "topic", "newest payload")?;
     for (topic, (payload, count)) in rows {
         let payload: String = payload.chars().filter(|c| !c.is_control()).take(34).collect();

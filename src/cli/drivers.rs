@@ -45,8 +45,15 @@ fn detail(driver: &Driver) -> String {
     );
     for option in driver.options {
         let allowed: Vec<_> = option.allowed.iter().map(i64::to_string).collect();
-        writeln!(text, "  option      {} = {} (default {}): {}", option.name, allowed.join("|"), allowed[0], option.doc)
-            .expect("a string takes what is written");
+        writeln!(
+            text,
+            "  option      {} = {} (default {}): {}",
+            option.name,
+            allowed.join("|"),
+            allowed[0],
+            option.doc
+        )
+        .expect("a string takes what is written");
     }
     text
 }

@@ -105,7 +105,11 @@ fn rows(sensor: &plan::Sensor, report: &Report) -> Vec<Row> {
         Ok(values) => *values,
         Err(failure) => return vec![Row { failure: Some(failure.to_string()), ..row(None) }],
     };
-    sensor.readings.iter().map(|reading| published(sensor, reading, values, report, row(Some(reading.quantity)))).collect()
+    sensor
+        .readings
+        .iter()
+        .map(|reading| published(sensor, reading, values, report, row(Some(reading.quantity))))
+        .collect()
 }
 
 /// What would be published of one quantity now, without what only time can give (filters, a topic's sea-level pressure).

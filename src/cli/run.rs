@@ -3,17 +3,17 @@
 use super::arguments::Arguments;
 use super::{Failed, setup};
 use crate::agent;
-use crate::systemd::journal;
+use crate::systemd;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
-    journal::init(arguments.log_level);
+    systemd::init_log(arguments.log_level).context("no log")?;
     let checked = match setup::load(arguments) {
         Err(Failed::Configuration(report)) => {
             log::error!(report = report.as_str(); "configuration refused");
-            crate::systemd::Notifier::from_environment().status("configuration refused, see the journal");
+            systemd::Notifier::from_environment().status("configuration refused, see the journal");
             return Err(Failed::Configuration(report));
         }
         loaded => loaded?,

@@ -4,6 +4,7 @@
 
 use super::arguments::Arguments;
 use super::{Failed, setup};
+use crate::agent::SAFE_TABLE;
 use crate::clock::{Clock, SystemClock};
 use crate::outputs::SafeTable;
 use anyhow::Context;
@@ -11,11 +12,11 @@ use std::sync::Arc;
 
 /// Drives them. Every output is tried; one that fails does not stop the others.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
-    let table = setup::runtime_folder().map(|folder| folder.join(SafeTable::FILE_NAME)).filter(|path| path.exists());
+    let table = setup::runtime_folder().map(|folder| folder.join(SAFE_TABLE)).filter(|path| path.exists());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (table, board) = match table {
         Some(path) => {
-            let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let table = SafeTable::from_json(&text).with_context(|| path.display().to_string())?;
             // Whatever the board is, its lines are reached the plain way; the configuration may say it is a simulated one.
             let board = match setup::load(arguments) {
@@ -26,15 +27,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         }
         None => {
             let checked = setup::load(arguments)?;
-            let table = SafeTable::new(checked.plan.outputs.iter().map(|output| &output.spec));
+            let specs: Vec<_> = checked.plan.outputs.iter().map(|output| output.spec.clone()).collect();
+            let table = SafeTable::of(&specs);
             (table, setup::board(&checked, &clock)?)
         }
     };
-    let failures = table.apply(&*board);
-    for (output, failure) in &failures {
-        eprintln!("board2mqtt: output {output}: {failure}");
+    let mut failures = 0;
+    for applied in table.apply(&*board) {
+        match applied.line {
+            Ok(_) => println!("{} {}", applied.name, applied.safe),
+            Err(failure) => {
+                eprintln!("board2mqtt: output {}: {failure}", applied.name);
+                failures += 1;
+            }
+        }
     }
-    match failures.len() {
+    match failures {
         0 => Ok(()),
         n => Err(anyhow::anyhow!("{n} outputs could not be driven to their safe level").into()),
     }

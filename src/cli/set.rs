@@ -60,8 +60,9 @@ fn alone(arguments: &Arguments, output: &str, words: &str, hold: Option<Duration
     let planned = outputs.iter().find(|planned| planned.spec.name == output);
     let spec = planned.ok_or_else(|| anyhow!("no output is called `{output}`; there are: {}", all()))?.spec.clone();
     let pwm = spec.drive.is_pwm();
-    let command = command::parse(words.as_bytes(), pwm)
-        .map_err(|_| anyhow!("`{words}` is no command for this output, such as ON, OFF or {}", if pwm { "40" } else { "TOGGLE" }))?;
+    let command = command::parse(words.as_bytes(), pwm).map_err(|_| {
+        anyhow!("`{words}` is no command for this output, such as ON, OFF or {}", if pwm { "40" } else { "TOGGLE" })
+    })?;
     let board = setup::board(&checked, &clock)?;
     let mut bank = Bank::open(vec![lone(spec)], board, &|_| None, clock.stamp());
     if let Some(failure) = bank.failure(0) {

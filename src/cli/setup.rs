@@ -14,10 +14,6 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where the configuration is when nobody says.
-const DEFAULT_CONFIG: &str = "/etc/board2mqtt/config.toml";
-/// …or this, where that does not exist.
-const LOCAL_CONFIG: &str = "board2mqtt.toml";
 /// Where the unit keeps what a running daemon shares.
 const RUNTIME_FOLDER: &str = "/run/board2mqtt";
 /// The name of the file of what outlives a restart.
@@ -40,7 +36,8 @@ pub struct Checked {
 /// # Errors
 /// Every fault at once, ready to be shown.
 pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
-    let path = arguments.config.clone().unwrap_or_else(default_config);
+    let path =
+        config::locate(arguments.config.as_deref()).map_err(|report| Failed::Configuration(report.to_string()))?;
     load_file(&path)
 }
 
@@ -68,12 +65,6 @@ pub fn check(path: &Path, loaded: config::Loaded) -> Result<Checked, Failed> {
         }
         Err(faults) => Err(Failed::Configuration(source.report(faults).to_string())),
     }
-}
-
-fn default_config() -> PathBuf {
-    let default = Path::new(DEFAULT_CONFIG);
-    let local = Path::new(LOCAL_CONFIG);
-    if !default.exists() && local.exists() { local.to_owned() } else { default.to_owned() }
 }
 
 /// The board the configuration names.
@@ -110,9 +101,10 @@ pub fn simulated_board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<simu
     });
     let parts = simulated::Parts { sensors: sensors.collect(), inputs: inputs.collect() };
     let wanted = &checked.config.simulated;
-    let bad = |error: simulated::SimulatedError| Failed::Configuration(error.to_string());
-    let script = wanted.script.as_ref().map(|path| simulated::Script::load(&path.value)).transpose().map_err(bad)?;
-    let trace = wanted.trace.as_ref().map(|target| simulated::Trace::open(&target.value)).transpose().map_err(bad)?;
+    let bad = |error: simulated::ScriptError| Failed::Configuration(error.to_string());
+    let script = wanted.script.as_ref().map(|path| simulated::Script::read(&path.value)).transpose().map_err(bad)?;
+    let trace = wanted.trace.as_ref().map(|target| simulated::Trace::open(&target.value)).transpose();
+    let trace = trace.map_err(|failure| Failed::Configuration(failure.to_string()))?;
     simulated::Simulated::new(parts, script, trace, clock.clone()).map_err(bad)
 }
 

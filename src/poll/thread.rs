@@ -79,15 +79,7 @@ impl Resource {
         });
         let deadline = poller.deadline();
         let check_at = poller.due().map(|due| due + deadline);
-        let worker = Worker {
-            number,
-            poller,
-            clock,
-            shared: shared.clone(),
-            batches,
-            pending: Vec::new(),
-            dropped: 0,
-        };
+        let worker = Worker { number, poller, clock, shared: shared.clone(), batches, pending: Vec::new(), dropped: 0 };
         std::thread::Builder::new().name(format!("poll-{number}")).stack_size(STACK).spawn(move || worker.run())?;
         Ok(Self { name, sensors, shared, deadline, check_at })
     }
@@ -161,15 +153,15 @@ impl Worker {
                 // A slow chip does not hold back what the others on its bus have measured.
                 if clock.now().since(now) > MAX_GATHER {
                     let part = std::mem::take(&mut reports);
-                    reports = send(batches, Batch { reports: part, resource: *number, next_due: None, dropped: *dropped });
+                    reports =
+                        send(batches, Batch { reports: part, resource: *number, next_due: None, dropped: *dropped });
                 }
             });
             self.shared.reading.store(IDLE, Ordering::Release);
             let surplus = reports.len().saturating_sub(MAX_KEPT);
             reports.drain(..surplus);
             self.dropped += surplus as u64;
-            let batch =
-                Batch { reports, resource: self.number, next_due: self.poller.due(), dropped: self.dropped };
+            let batch = Batch { reports, resource: self.number, next_due: self.poller.due(), dropped: self.dropped };
             self.pending = send(&self.batches, batch);
         }
     }

@@ -141,8 +141,9 @@ impl Drain {
         let rest = &self.records[self.sent..];
         let series = rest[0].series;
         self.payload.clear();
-        let mut array = payload::HistoryArray::new(&mut self.payload, history.decimals, history.unit);
-        let fits = rest.iter().take_while(|record| record.series == series && array.push(record));
+        let mut array = payload::History::new(&mut self.payload, history.unit, history.decimals);
+        let mut push = |record: &Record| record.series == series && array.push(record.into(), record.value);
+        let fits = rest.iter().take_while(|record| push(record));
         let count = fits.count();
         array.finish();
         count

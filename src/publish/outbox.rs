@@ -11,7 +11,7 @@ use super::Link;
 use super::history::{self, Drain, History};
 use crate::buffer::{Buffer, Record};
 use crate::clock::{Instant, Stamp};
-use crate::mqtt::{Outgoing, Token};
+use crate::mqtt::{Outgoing, PublishError, Token};
 use crate::topic::QoS;
 use std::collections::VecDeque;
 
@@ -238,15 +238,18 @@ impl Outbox {
         if acknowledged && link.room() == 0 {
             return false;
         }
-        let message = Outgoing {
-            topic: &slot.spec.topic,
-            payload: &slot.payload,
-            qos: slot.spec.qos,
-            retain: slot.spec.retain,
-        };
+        let message =
+            Outgoing { topic: &slot.spec.topic, payload: &slot.payload, qos: slot.spec.qos, retain: slot.spec.retain };
         let token = acknowledged.then_some(self.next_token);
-        if link.publish(&message, token).is_err() {
-            return false;
+        match link.publish(&message, token) {
+            Ok(()) => {}
+            Err(PublishError::NotConnected | PublishError::Full) => return false,
+            Err(error @ PublishError::TooLong) => {
+                log::error!(topic = slot.spec.topic.as_str(), error:% = error; "message dropped");
+                slot.pending = false;
+                self.counts.dropped += u64::from(slot.record.take().is_some());
+                return true;
+            }
         }
         slot.pending = false;
         self.counts.published += 1;
@@ -255,5 +258,217 @@ impl Outbox {
             self.in_flight.push_back(InFlight { token, slot: id, record: slot.record.take() });
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::memory::Memory;
+    use crate::buffer::{Limits, Overflow};
+    use crate::clock::Wall;
+    use crate::quantity::Unit;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    /// The other end: what was published, in order, and what has not been acknowledged.
+    struct Server {
+        connected: bool,
+        window: usize,
+        seen: Vec<(String, String)>,
+        unacked: VecDeque<Token>,
+    }
+
+    impl Link for Server {
+        fn is_connected(&self) -> bool {
+            self.connected
+        }
+        fn room(&self) -> usize {
+            self.window - self.unacked.len()
+        }
+        fn backlog(&self) -> usize {
+            0
+        }
+        fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError> {
+            if token.is_some() && self.room() == 0 {
+                return Err(PublishError::Full);
+            }
+            self.unacked.extend(token);
+            self.seen.push((message.topic.to_owned(), String::from_utf8(message.payload.to_vec()).expect("text")));
+            Ok(())
+        }
+    }
+
+    struct Rig {
+        outbox: Outbox,
+        server: Server,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new(topics: &[&str], records: usize) -> Self {
+            let limits = Limits {
+                max_size: (records * size_of::<Record>()) as u64,
+                max_age: Duration::from_secs(3600),
+                overflow: Overflow::DropOldest,
+            };
+            let mut outbox = Outbox::new(Box::new(Memory::new(limits)), 1000);
+            for topic in topics {
+                let history = Some(History { topic: format!("{topic}/history"), decimals: 0, unit: Unit::One });
+                outbox.add(SlotSpec {
+                    topic: (*topic).to_owned(),
+                    qos: QoS::AtLeastOnce,
+                    retain: true,
+                    history,
+                    lasting: false,
+                });
+            }
+            let server = Server { connected: false, window: 4, seen: Vec::new(), unacked: VecDeque::new() };
+            Self { outbox, server, now: Instant::from_nanos(1_000_000_000) }
+        }
+
+        fn measure(&mut self, slot: SlotId, value: f64) {
+            self.now = self.now + Duration::from_secs(1);
+            let stamp = Stamp { at: self.now, wall: Some(Wall(self.now.as_nanos() as i64 / 1_000_000)) };
+            self.outbox.set_reading(slot, value, stamp, |into| into.extend_from_slice(value.to_string().as_bytes()));
+            self.outbox.pump(&mut self.server, self.now);
+        }
+
+        fn connect(&mut self) {
+            self.server.connected = true;
+            self.outbox.connected(self.now);
+            self.outbox.pump(&mut self.server, self.now);
+        }
+
+        fn disconnect(&mut self) {
+            self.server.connected = false;
+            self.server.unacked.clear();
+            self.outbox.disconnected();
+        }
+
+        fn ack(&mut self) {
+            let token = self.server.unacked.pop_front().expect("something is on its way");
+            self.outbox.acked(token);
+            self.outbox.pump(&mut self.server, self.now);
+        }
+
+        /// Acknowledges everything until nothing is left to send.
+        fn settle(&mut self) {
+            for _ in 0..10_000 {
+                while !self.server.unacked.is_empty() {
+                    self.ack();
+                }
+                self.now = self.now + Duration::from_millis(250);
+                self.outbox.pump(&mut self.server, self.now);
+                if self.outbox.is_settled() {
+                    return;
+                }
+            }
+            panic!("it does not settle");
+        }
+
+        fn seen(&mut self) -> Vec<String> {
+            std::mem::take(&mut self.server.seen)
+                .into_iter()
+                .map(|(topic, payload)| format!("{topic} {payload}"))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn after_an_outage_the_newest_goes_first_and_history_follows_in_order() {
+        let mut rig = Rig::new(&["a", "b"], 100);
+        for value in [1.0, 2.0, 3.0] {
+            rig.measure(0, value);
+            rig.measure(1, value * 10.0);
+        }
+        rig.connect();
+        assert_eq!(rig.seen(), ["a 3", "b 30"]);
+        rig.settle();
+        assert_eq!(
+            rig.seen(),
+            [
+                r#"a/history [{"time":"1970-01-01T00:00:02.000Z","value":1,"unit":""},{"time":"1970-01-01T00:00:04.000Z","value":2,"unit":""}]"#,
+                r#"b/history [{"time":"1970-01-01T00:00:03.000Z","value":10,"unit":""},{"time":"1970-01-01T00:00:05.000Z","value":20,"unit":""}]"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_sent_but_not_acknowledged_is_sent_again() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.connect();
+        rig.measure(0, 1.0);
+        rig.measure(0, 2.0);
+        assert_eq!(rig.seen(), ["a 1", "a 2"]);
+        rig.ack();
+        rig.disconnect();
+        rig.connect();
+        assert_eq!(rig.seen(), ["a 2"], "1 was acknowledged, 2 was not and is the newest");
+        rig.settle();
+        assert_eq!(rig.seen(), [""; 0]);
+    }
+
+    #[test]
+    fn a_live_reading_never_waits_behind_history() {
+        let mut rig = Rig::new(&["a", "b"], 1000);
+        (0..500).for_each(|value| rig.measure(0, f64::from(value)));
+        rig.connect();
+        rig.ack();
+        rig.seen();
+        rig.now = rig.now + Duration::from_secs(1);
+        rig.outbox.pump(&mut rig.server, rig.now);
+        assert!(rig.seen().iter().all(|line| line.starts_with("a/history")), "history is on its way");
+        rig.measure(1, 7.0);
+        assert_eq!(rig.seen(), ["b 7"]);
+    }
+
+    #[test]
+    fn states_are_published_again_on_every_connect() {
+        let mut rig = Rig::new(&[], 10);
+        let state = rig.outbox.add(SlotSpec::state("status".into(), QoS::AtLeastOnce, true));
+        rig.outbox.set(state, |into| into.extend_from_slice(b"online"));
+        for _ in 0..3 {
+            rig.connect();
+            assert_eq!(rig.seen(), ["status online"]);
+            rig.disconnect();
+        }
+        assert_eq!(rig.outbox.waiting(), 0, "a state is no reading");
+    }
+
+    proptest! {
+        /// Whatever happens to the connection, every value arrives, or is counted; the live topic never goes back in time.
+        #[test]
+        fn nothing_is_lost_silently(steps in proptest::collection::vec(0u8..6, 1..300), records in 5usize..200) {
+            let mut rig = Rig::new(&["a"], records);
+            let mut value = 0.0;
+            for step in steps {
+                match step {
+                    0..=2 => { value += 1.0; rig.measure(0, value); }
+                    3 if rig.server.connected => rig.disconnect(),
+                    3 | 4 if !rig.server.connected => rig.connect(),
+                    _ if !rig.server.unacked.is_empty() => rig.ack(),
+                    _ => {}
+                }
+            }
+            if !rig.server.connected {
+                rig.connect();
+            }
+            rig.settle();
+            let mut arrived = std::collections::BTreeSet::new();
+            let mut live = Vec::new();
+            for (topic, payload) in &rig.server.seen {
+                if topic == "a" {
+                    live.push(payload.parse::<u64>().expect("a count"));
+                } else {
+                    let array: Vec<serde_json::Value> = serde_json::from_str(payload).expect("an array");
+                    arrived.extend(array.iter().map(|entry| entry["value"].as_u64().expect("a count")));
+                }
+            }
+            prop_assert!(live.is_sorted(), "{live:?}");
+            arrived.extend(live);
+            let lost = value as u64 - arrived.len() as u64;
+            prop_assert!(lost <= rig.outbox.counts().dropped, "lost {lost}, counted {}", rig.outbox.counts().dropped);
+        }
     }
 }

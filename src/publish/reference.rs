@@ -1,10 +1,10 @@
 //! The sea-level pressure an altitude is worked out from: fixed, from a topic, or from a known elevation.
 
 use crate::clock::{Instant, Stamp};
+use crate::payload;
 use crate::plan::SeaLevel;
 use crate::quantity::altitude;
 use crate::sample::{Failure, Reason};
-use std::time::Duration;
 
 /// A sensor's reference and what is known of it.
 pub struct Reference {
@@ -43,11 +43,17 @@ impl Reference {
         }
     }
 
-    /// How old the value is, for references that age.
-    pub fn age(&self, now: Instant) -> Option<Duration> {
-        match self.source {
-            SeaLevel::Fixed(_) => None,
-            _ => self.current.map(|(_, at)| now.since(at)),
+    /// Whether it grows old.
+    pub fn ages(&self) -> bool {
+        !matches!(self.source, SeaLevel::Fixed(_))
+    }
+
+    /// What the health topic tells of it.
+    pub fn told(&self, now: Instant) -> payload::Reference {
+        match (self.ages(), self.current) {
+            (false, _) => payload::Reference::Fixed,
+            (true, None) => payload::Reference::Missing,
+            (true, Some((_, at))) => payload::Reference::Age(now.since(at)),
         }
     }
 
@@ -69,7 +75,7 @@ impl Reference {
 
     fn hpa(&self, now: Instant) -> Result<f64, Failure> {
         let SeaLevel::Topic { topic, stale_after, otherwise, .. } = &self.source else {
-            return match (&self.source, self.current) {
+            return match (&self.source, &self.current) {
                 (SeaLevel::Fixed(hpa), _) | (_, Some((hpa, _))) => Ok(*hpa),
                 _ => Err(Failure::new(Reason::Absent, "no sea-level pressure was taken yet")),
             };
@@ -92,6 +98,7 @@ fn impossible(pressure: f64) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn at(seconds: u64) -> Stamp {
         Stamp { at: Instant::from_nanos(seconds * 1_000_000_000), wall: None }
@@ -114,7 +121,7 @@ mod tests {
         assert!(reference.set(1000.0, at(1)));
         assert!(altitude(&mut reference, 61).abs() < 1e-9);
         assert!((altitude(&mut reference, 62) - 110.9).abs() < 0.1, "the fallback when it is stale");
-        assert_eq!(reference.age(at(62).at), Some(Duration::from_secs(61)));
+        assert_eq!(reference.told(at(62).at), payload::Reference::Age(Duration::from_secs(61)));
     }
 
     #[test]

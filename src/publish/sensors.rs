@@ -8,7 +8,7 @@ use super::outbox::{Outbox, SlotId, SlotSpec};
 use super::reference::Reference;
 use crate::clock::Stamp;
 use crate::outputs::SourceId;
-use crate::payload::{self, Format, Health};
+use crate::payload::{Facts, Format, Health, SensorObject};
 use crate::plan::{self, Plan, Source};
 use crate::process::{Outcome, Pipeline};
 use crate::quantity::{Quantity, Unit};
@@ -179,8 +179,13 @@ impl Sensor {
             }
         }
         if let (true, Some(slot)) = (published, self.json) {
-            let values = self.readings.iter().filter_map(|r| Some((r.quantity, r.value?, r.decimals)));
-            outbox.set(slot, |into| payload::sensor_json(into, values, stamp));
+            outbox.set(slot, |into| {
+                let mut object = SensorObject::new(into);
+                for reading in &self.readings {
+                    reading.value.into_iter().for_each(|value| object.push(reading.quantity, value, reading.decimals));
+                }
+                object.finish(stamp.into());
+            });
         }
         outcome
     }
@@ -188,7 +193,7 @@ impl Sensor {
     fn recovered(&mut self, stamp: Stamp, outbox: &mut Outbox) {
         let told_long_ago = stamp.at.since(self.reference_told.at) >= REFERENCE_INTERVAL;
         match std::mem::replace(&mut self.state, State::Ok) {
-            State::Ok if self.reference.as_ref().is_some_and(|r| r.age(stamp.at).is_some()) && told_long_ago => {
+            State::Ok if self.reference.as_ref().is_some_and(Reference::ages) && told_long_ago => {
                 self.tell_health(stamp, outbox);
             }
             State::Ok => {}
@@ -245,12 +250,12 @@ impl Sensor {
     fn tell_health(&mut self, stamp: Stamp, outbox: &mut Outbox) {
         self.reference_told = stamp;
         let Some(slot) = self.health else { return };
-        let failing = match self.state {
-            State::Failing { reason, since, failures } => Some((reason, since, failures)),
-            _ => None,
+        let health = match self.state {
+            State::Failing { reason, since, failures } => Health::Failing { reason, since: since.into(), failures },
+            State::Unknown | State::Ok => Health::Ok,
         };
-        let reference_age = self.reference.as_ref().and_then(|reference| reference.age(stamp.at));
-        outbox.set(slot, |into| Health { failing, reference_age }.encode(into));
+        let reference = self.reference.as_ref().map(|reference| reference.told(stamp.at)).unwrap_or_default();
+        outbox.set(slot, |into| health.encode(reference, into));
     }
 }
 
@@ -290,19 +295,16 @@ impl Reading {
                 let detail = format!("{} is {value} {}, outside its limits", self.quantity, self.unit);
                 return Err(Failure::new(Reason::OutOfRange, detail));
             }
+            Outcome::NotFinite => {
+                return Err(Failure::new(Reason::OutOfRange, format!("{} is not a number", self.quantity)));
+            }
         };
         self.value = Some(value);
         effects.followed.extend(self.source.iter().map(|source| (*source, value)));
         if let (true, Some(slot)) = (publish, self.slot) {
-            let reading = payload::Reading {
-                value,
-                decimals: self.decimals,
-                unit: self.unit,
-                stamp,
-                sensor,
-                quantity: self.quantity,
-            };
-            outbox.set_reading(slot, value, stamp, |into| self.format.encode(&reading, into));
+            let facts =
+                Facts { sensor, quantity: self.quantity, unit: self.unit, decimals: self.decimals, when: stamp.into() };
+            outbox.set_reading(slot, value, stamp, |into| self.format.encode(value, &facts, into));
         }
         Ok(publish)
     }

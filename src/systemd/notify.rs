@@ -45,6 +45,11 @@ impl Notifier {
         Self { manager, watchdog, status: Mutex::default(), unreachable: AtomicBool::new(false) }
     }
 
+    /// Whether a service manager listens.
+    pub fn is_present(&self) -> bool {
+        self.manager.is_some()
+    }
+
     /// `READY=1`: the start, or a reload announced by [`Self::reloading`], is finished.
     pub fn ready(&self) {
         self.send(&[NotifyState::Ready]);
