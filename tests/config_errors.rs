@@ -128,6 +128,41 @@ fn the_environment_replaces_what_the_file_says() {
     assert_eq!(config.sensors[0].address.as_deref(), Some(&0x77));
 }
 
+#[test]
+fn a_thousand_sensors_are_loaded_in_the_order_of_the_file() {
+    let mut text = "[gateway]\nname = \"a\"\n[mqtt]\nserver = \"mqtt://b\"\n[defaults]\ninterval = \"1s\"\n".to_owned();
+    for n in (0..1_000).rev() {
+        text += &format!("[sensors.s{n}]\ndriver = \"test-counter\"\n[sensors.s{n}.readings.count]\nqos = 0\n");
+    }
+    let config = parse(&text, "x.toml").expect("no fault").config;
+    let names: Vec<_> = config.sensors.iter().map(|sensor| sensor.name.value.clone()).collect();
+    assert_eq!(names, (0..1_000).rev().map(|n| format!("s{n}")).collect::<Vec<_>>());
+    assert!(config.sensors.iter().all(|sensor| sensor.interval == Duration::from_secs(1)));
+}
+
+#[test]
+fn keys_of_a_driver_are_kept_for_whoever_knows_them() {
+    let text = "[gateway]\nname = \"a\"\n[mqtt]\nserver = \"mqtt://b\"\n\
+                [sensors.roof]\ndriver = \"x\"\noversampling = 4\nmode = \"fast\"\n";
+    let config = parse(text, "x.toml").expect("no fault").config;
+    let (key, value) = &config.sensors[0].options[0];
+    assert_eq!((key.as_str(), value.value), ("oversampling", 4));
+    let misfit = &config.sensors[0].misfits[0];
+    assert_eq!(&text[misfit.origin.span.clone()], "mode");
+    let diagnostic = config::unknown_key("sensors.roof", misfit, &["model", "range"]);
+    assert_eq!(diagnostic.message, "unknown key `mode` in [sensors.roof]");
+    assert_eq!(diagnostic.help.as_deref(), Some("did you mean `model`? allowed here: model, range"));
+}
+
+#[test]
+fn a_fault_in_the_defaults_is_said_once() {
+    let text = "[gateway]\nname = \"a\"\n[mqtt]\nserver = \"mqtt://b\"\n[defaults]\nsea_level_pressure = { topic = 1 }\n\
+                [sensors.a]\ndriver = \"x\"\n[sensors.b]\ndriver = \"x\"\n";
+    let report = parse(text, "x.toml").expect_err("a fault");
+    assert_eq!(report.diagnostics.len(), 1, "{report}");
+    assert!(report.diagnostics[0].message.contains("[defaults.sea_level_pressure]"), "{report}");
+}
+
 /// What must hold of any text at all: an answer, spans inside the text, and a report that can be shown.
 fn answers(text: &str) -> Result<(), TestCaseError> {
     let report = match parse(text, "x.toml") {

@@ -28,7 +28,7 @@ pub(super) fn override_keys(root: &mut Table, environment: impl Iterator<Item = 
     }
     variables.sort();
     let mut targets = Vec::new();
-    collect(Inner::Keys(&ROOT), Some(root), &Vec::new(), &mut targets);
+    collect(Inner::Keys(&ROOT), Some(root), &[], &mut targets);
     variables.into_iter().filter_map(|(variable, value)| override_key(root, &targets, variable, &value).err()).collect()
 }
 
@@ -57,9 +57,9 @@ fn spelled(key: &str) -> String {
 }
 
 /// Every key that exists below here, in the key table or in the file.
-fn collect(inner: Inner, table: Option<&Table>, above: &Vec<String>, into: &mut Vec<Target>) {
+fn collect(inner: Inner, table: Option<&Table>, above: &[String], into: &mut Vec<Target>) {
     let mut add = |name: &str, kind: Option<Kind>, below: Option<Inner>| {
-        let mut path = above.clone();
+        let mut path = above.to_vec();
         path.push(name.to_owned());
         let spelled = path.iter().map(|part| spelled(part)).collect::<Vec<_>>().join("__");
         into.push(Target { name: spelled, path: path.clone(), kind });

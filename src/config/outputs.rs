@@ -123,8 +123,10 @@ fn interlock(view: &View<'_>, own: &str) -> Option<Interlock> {
         view.misfit("with", node);
         return None;
     };
-    if items.is_empty() {
-        view.fault("with", "must not be empty", "name the outputs that must not be on together with this one");
+    if !(1..=64).contains(&items.len()) {
+        let found = format!("must name 1 to 64 outputs, found {}", items.len());
+        view.fault("with", found, "name the outputs that must not be on together with this one");
+        return None;
     }
     let mut with: Vec<Located<String>> = Vec::new();
     for item in items {

@@ -258,7 +258,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn default_of(key: &Key) -> Data {
+/// The key table's default as a value; only for keys that have one.
+pub(super) fn default_of(key: &Key) -> Data {
     match key.absent {
         Absent::Text(text) => Data::Text(text.to_owned()),
         Absent::Flag(flag) => Data::Flag(flag),

@@ -26,7 +26,7 @@ fn below(key: &Key, text: &mut String) {
 
 fn table(section: &Section, meaning: &str, text: &mut String) {
     let (path, separator) = (section.path, if text.is_empty() { "" } else { "\n" });
-    let _ = writeln!(text, "{separator}`[{path}]` {}\n", lower(meaning));
+    let _ = writeln!(text, "{separator}**`[{path}]`**: {}\n", lower(meaning));
     text.push_str("| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
     for key in section.keys {
         let kind = cell(&key.kind.to_string());
@@ -65,7 +65,7 @@ mod tests {
     fn every_section_has_its_table_once() {
         let text = reference();
         for path in ["gateway", "mqtt.tls", "sensors.NAME", "sensors.NAME.readings.QUANTITY", "outputs.NAME.follow"] {
-            assert_eq!(text.matches(&format!("`[{path}]` ")).count(), 1, "{path}");
+            assert_eq!(text.matches(&format!("**`[{path}]`**: ")).count(), 1, "{path}");
         }
         assert!(text.contains("| `keep_alive` | a duration from 5s to 18h | `\"30s\"` |"), "{text}");
     }

@@ -85,7 +85,7 @@ pub(super) fn remedy(data: &Data, kind: Kind) -> Option<String> {
         (Kind::Line | Kind::LineName, Data::Whole(_)) => {
             Some("name the line as the board does, such as \"GPIO17\" or \"P9_12\"".to_owned())
         }
-        (Kind::Unit, Data::Text(text)) => Some(unit_remedy(text)),
+        (Kind::Unit, Data::Text(text)) => unit_remedy(text),
         (Kind::Flag, Data::Text(text)) if matches!(text.as_str(), "true" | "false") => {
             Some(format!("write {text} without quotes"))
         }
@@ -95,7 +95,6 @@ pub(super) fn remedy(data: &Data, kind: Kind) -> Option<String> {
         {
             Some("write the number without quotes".to_owned())
         }
-        (Kind::Quantities, _) => Some(quantity_names()),
         _ => None,
     }
 }
@@ -105,12 +104,11 @@ fn did_you_mean<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> O
     nearest(word, allowed).map(|word| format!("did you mean \"{word}\"?"))
 }
 
-fn unit_remedy(text: &str) -> String {
-    let all = Quantity::ALL.into_iter().flat_map(Unit::of).flat_map(|unit| unit.spellings()).copied();
-    let all: Vec<_> = all.filter(|spelling| !spelling.is_empty()).collect();
-    let meant = all.iter().find(|spelling| spelling.eq_ignore_ascii_case(text));
-    let meant = meant.map(|spelling| format!("did you mean \"{spelling}\"? ")).unwrap_or_default();
-    format!("{meant}units are {}", all.join(", "))
+/// The unit spelled so but for its case.
+fn unit_remedy(text: &str) -> Option<String> {
+    let mut all = Quantity::ALL.into_iter().flat_map(Unit::of).flat_map(|unit| unit.spellings());
+    let meant = all.find(|spelling| spelling.eq_ignore_ascii_case(text))?;
+    Some(format!("did you mean \"{meant}\"?"))
 }
 
 /// "quantities are …"

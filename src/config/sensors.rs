@@ -123,8 +123,11 @@ fn sensor(view: View<'_>) -> Option<Sensor> {
     })
 }
 
+/// A key with its whole number.
+type DriverOption = (Located<String>, Located<i64>);
+
 /// What may be options of the driver: whole numbers, and the keys of what are none.
-fn options(view: &View<'_>) -> (Vec<(Located<String>, Located<i64>)>, Vec<Located<String>>) {
+fn options(view: &View<'_>) -> (Vec<DriverOption>, Vec<Located<String>>) {
     let (mut options, mut misfits) = (Vec::new(), Vec::new());
     for entry in view.unknown() {
         if nearest(&entry.key, SENSOR.names()).is_some() {

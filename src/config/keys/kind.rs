@@ -2,6 +2,7 @@
 //!
 //! It checks nothing itself. Invariant: the words printed and the limits checked are the same ones.
 
+use crate::quantity::{Quantity, Unit};
 use std::fmt;
 use std::time::Duration;
 
@@ -108,8 +109,14 @@ impl fmt::Display for Kind {
                 }
                 Self::Level.fmt(f)
             }
-            Self::Quantities => f.write_str("a list of quantities"),
-            Self::Unit => f.write_str("a unit"),
+            Self::Quantities => {
+                write!(f, "a list of quantities ({})", Quantity::ALL.map(Quantity::name).join(", "))
+            }
+            Self::Unit => {
+                let symbols = Quantity::ALL.into_iter().flat_map(Unit::of).map(|unit| unit.symbol());
+                let symbols: Vec<_> = symbols.filter(|symbol| !symbol.is_empty()).collect();
+                write!(f, "a unit ({})", symbols.join(", "))
+            }
             Self::Pressure(min, max) => write!(f, "a pressure from \"{min} hPa\" to \"{max} hPa\""),
             Self::Length(min, max) => write!(f, "a height from \"{min} m\" to \"{max} m\""),
             Self::SeaLevel => {
@@ -142,7 +149,7 @@ fn list(f: &mut fmt::Formatter<'_>, words: &[&str]) -> fmt::Result {
 fn show_duration(duration: Duration) -> String {
     const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let ms = duration.as_millis();
-    UNITS.iter().find(|(unit, _)| ms > 0 && ms % unit == 0).map_or_else(
+    UNITS.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)).map_or_else(
         || if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") },
         |(unit, name)| format!("{}{name}", ms / unit),
     )
@@ -153,7 +160,7 @@ fn show_size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     UNITS
         .iter()
-        .find(|(unit, _)| bytes % unit == 0)
+        .find(|(unit, _)| bytes.is_multiple_of(*unit))
         .map_or_else(|| format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 

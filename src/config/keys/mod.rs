@@ -118,4 +118,38 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn every_default_is_allowed_by_its_own_kind() {
+        use super::super::reader::default_of;
+        use super::super::values::Fit;
+        use crate::quantity::Unit;
+        use std::path::PathBuf;
+        use std::time::Duration;
+        walk(&ROOT, &mut |section| {
+            for key in section.keys.iter().filter(|key| {
+                matches!(key.absent, Absent::Text(_) | Absent::Flag(_) | Absent::Whole(_) | Absent::Number(_))
+            }) {
+                let (data, kind) = (default_of(key), key.kind);
+                let fits = match kind {
+                    Kind::Duration(..) => Duration::fit(&data, kind).is_some(),
+                    Kind::Size(..) => u64::fit(&data, kind).is_some(),
+                    Kind::Rate(..) => u32::fit(&data, kind).is_some(),
+                    Kind::Whole(..) | Kind::Odd(..) => i64::fit(&data, kind).is_some(),
+                    Kind::Number | Kind::NotZero => f64::fit(&data, kind).is_some(),
+                    Kind::Flag => bool::fit(&data, kind).is_some(),
+                    Kind::Path => PathBuf::fit(&data, kind).is_some(),
+                    Kind::Unit => Unit::fit(&data, kind).is_some(),
+                    Kind::Level => data.text() == Some("off"),
+                    Kind::LevelOr(words) => data.text().is_some_and(|text| words.contains(&text)),
+                    Kind::KeepOr => data.text() == Some("keep"),
+                    Kind::Text | Kind::Topic | Kind::TopicOrNone | Kind::Choice(_) | Kind::Protocol => {
+                        String::fit(&data, kind).is_some()
+                    }
+                    other => panic!("{} {} has a default though it is {other}", section.path, key.name),
+                };
+                assert!(fits, "{} {}: {data} is not {kind}", section.path, key.name);
+            }
+        });
+    }
 }
