@@ -1,37 +1,16 @@
-//! Settings of one output that cannot hold together. Rules of the guard it has none: it only says what could never work.
+//! Settings of one output that cannot hold together. It has no rules of the guard: it only says what could never work.
+//!
+//! What single keys of a table contradict (`off_below` above `on_above`) the loader has refused already.
 
 use super::report::Report;
-use crate::config::{ExitState, InitialState, Output, Rule, Source};
-use crate::line::Level;
+use crate::config::{ExitState, InitialState, Output, Source};
 
 /// Reports the contradictions of one output, at its name.
 pub(super) fn check(output: &Output, report: &mut Report) {
-    check_levels(output, report);
     check_safe(output, report);
     check_initial(output, report);
     check_exit(output, report);
     check_server_loss(output, report);
-    check_rule(output, report);
-    check_require(output, report);
-}
-
-/// A switch knows no levels between.
-fn check_levels(output: &Output, report: &mut Report) {
-    if output.drive.is_pwm() {
-        return;
-    }
-    let initial = if let InitialState::Level(level) = output.initial { Some(level) } else { None };
-    let on_exit = if let ExitState::Level(level) = output.on_exit { Some(level) } else { None };
-    for (key, level) in [("safe", Some(output.safe)), ("initial", initial), ("on_exit", on_exit)] {
-        if let Some(level) = level.filter(|level| ![Level::OFF, Level::ON].contains(level)) {
-            let message = format!("`{key}` of switch `{}` cannot be {level} %", output.name.value);
-            report.fault(&output.name.origin, message, "a switch is `\"on\"` or `\"off\"`; levels need `pwm`");
-        }
-    }
-    if output.follow.as_ref().is_some_and(|follow| matches!(follow.rule, Rule::Curve(_))) {
-        let message = format!("switch `{}` cannot follow a curve", output.name.value);
-        report.fault(&output.name.origin, message, "`on_above` with `off_below`, or `on_below` with `off_above`");
-    }
 }
 
 /// No limit may stand in the way of safe.
@@ -98,48 +77,12 @@ fn check_server_loss(output: &Output, report: &mut Report) {
     }
 }
 
-fn check_rule(output: &Output, report: &mut Report) {
-    let Some(follow) = &output.follow else { return };
-    let message = match &follow.rule {
-        Rule::OnAbove { on_above, off_below } if on_above < off_below => {
-            format!("`on_above` {on_above} is below `off_below` {off_below}")
-        }
-        Rule::OnBelow { on_below, off_above } if on_below > off_above => {
-            format!("`on_below` {on_below} is above `off_above` {off_above}")
-        }
-        Rule::Curve(points) if points.is_empty() => "`curve` has no points".to_owned(),
-        Rule::Curve(points) if !points.is_sorted_by(|one, next| one.0 < next.0) => {
-            "the values of `curve` do not rise".to_owned()
-        }
-        Rule::Curve(points) => match points.iter().find(|(_, percent)| Level::from_percent(*percent).is_none()) {
-            Some((_, percent)) => format!("`curve` leads to {percent} %"),
-            None => return,
-        },
-        Rule::OnAbove { .. } | Rule::OnBelow { .. } => return,
-    };
-    let help = "between the two limits nothing changes; a curve has rising values, and 0 to 100 %";
-    report.fault(&follow.stale_after.origin, message, help);
-}
-
-fn check_require(output: &Output, report: &mut Report) {
-    let Some(require) = &output.require else { return };
-    let message = match (require.below, require.above) {
-        (None, None) => "`require` has neither `below` nor `above`".to_owned(),
-        (Some(below), Some(above)) if below <= above => format!("no value is below {below} and above {above}"),
-        _ => return,
-    };
-    report.fault(
-        &require.stale_after.origin,
-        message,
-        "such as `require = { reading = \"flue.temperature\", below = 90, stale_after = \"30s\" }`",
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture::*;
     use super::*;
-    use crate::config::{Config, Follow, Require};
+    use crate::config::Config;
+    use crate::line::Level;
     use std::time::Duration;
 
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
@@ -149,23 +92,6 @@ mod tests {
         config.sensors.push(sensor("roof", "bmp280", Some(0x76)));
         config.outputs.push(output);
         config
-    }
-
-    fn percent(percent: f64) -> Level {
-        Level::from_percent(percent).expect("a level")
-    }
-
-    #[test]
-    fn a_switch_has_no_levels_between() {
-        let fault_ = fault(&with(Output { safe: percent(40.0), ..output("x", "1") }));
-        assert_eq!(fault_.message, "`safe` of switch `x` cannot be 40 %");
-        let both = Output {
-            initial: InitialState::Level(percent(1.0)),
-            on_exit: ExitState::Level(percent(99.0)),
-            ..output("x", "1")
-        };
-        assert_eq!(told(&with(both)).len(), 2);
-        plan(&with(Output { safe: percent(40.0), ..pwm("x", "1") }));
     }
 
     #[test]
@@ -202,38 +128,5 @@ mod tests {
         let loses = Output { on_server_loss: SECOND, ..follows() };
         assert!(warning(&with(loses)).message.ends_with("yet goes safe without the server"));
         plan(&with(Output { on_server_loss: SECOND, follow: Some(follow(foreign("a"))), ..output("x", "1") }));
-    }
-
-    #[test]
-    fn rules_must_be_possible() {
-        let following = |rule, output| {
-            let follow = Follow { rule, ..follow(local("roof.altitude")) };
-            with(Output { follow: Some(follow), ..output })
-        };
-        for (rule, expected) in [
-            (Rule::OnAbove { on_above: 1.0, off_below: 2.0 }, "`on_above` 1 is below `off_below` 2"),
-            (Rule::OnBelow { on_below: 2.0, off_above: 1.0 }, "`on_below` 2 is above `off_above` 1"),
-            (Rule::Curve(vec![]), "`curve` has no points"),
-            (Rule::Curve(vec![(1.0, 0.0), (1.0, 5.0)]), "the values of `curve` do not rise"),
-            (Rule::Curve(vec![(1.0, 0.0), (2.0, 101.0)]), "`curve` leads to 101 %"),
-        ] {
-            assert_eq!(fault(&following(rule, pwm("x", "1"))).message, expected);
-        }
-        plan(&following(Rule::OnAbove { on_above: 2.0, off_below: 2.0 }, output("x", "1")));
-        let curve = Rule::Curve(vec![(1.0, 0.0), (2.0, 100.0)]);
-        plan(&following(curve.clone(), pwm("x", "1")));
-        assert_eq!(fault(&following(curve, output("x", "1"))).message, "switch `x` cannot follow a curve");
-    }
-
-    #[test]
-    fn requirements_must_be_possible() {
-        let requiring = |below, above| {
-            let stale_after = at(Duration::from_secs(10), 0);
-            let require = Require { source: local("roof.temperature"), below, above, stale_after };
-            with(Output { require: Some(require), ..output("x", "1") })
-        };
-        assert_eq!(fault(&requiring(None, None)).message, "`require` has neither `below` nor `above`");
-        assert_eq!(fault(&requiring(Some(1.0), Some(2.0))).message, "no value is below 1 and above 2");
-        plan(&requiring(Some(2.0), Some(1.0)));
     }
 }

@@ -1,7 +1,6 @@
 //! Inputs: what counts in logical terms, and their topics.
 
 use super::claims::Owner;
-use super::sensor::check_name;
 use super::templates::Fields;
 use super::{Context, Input};
 use crate::config::{self, CountEdge};
@@ -14,7 +13,6 @@ pub(super) fn resolve(cx: &mut Context<'_>) -> Vec<Input> {
 }
 
 fn input_of<'a>(input: &'a config::Input, cx: &mut Context<'a>) -> Input {
-    check_name(&input.name, cx);
     let fields = Fields { input: &input.name, ..Fields::default() };
     let topic = match &input.topic {
         Some(text) => cx.templates.input_topic(text, &fields, &mut cx.report),
@@ -89,13 +87,5 @@ mod tests {
                 ("board2mqtt/drone01/gates/gate", QoS::AtMostOnce, false)
             ]
         );
-    }
-
-    #[test]
-    fn reserved_names_are_refused() {
-        let mut config = config();
-        config.inputs.push(input("get", "GPIO27"));
-        let told = told(&config);
-        assert!(told.contains(&"the name `get` is reserved".to_owned()), "{told:?}");
     }
 }

@@ -8,15 +8,11 @@ use crate::line::Level;
 /// Fills the interlock part of every output's limits.
 ///
 /// Both sides of a pair get the longer gap; an output that names no conflict of its own takes `switch` only when everyone
-/// who names it does.
+/// who names it does. That no output names itself the loader has seen to.
 pub(super) fn resolve(written: &[config::Output], outputs: &mut [Output], report: &mut Report) {
     for (index, output) in written.iter().enumerate() {
         for name in output.interlock.iter().flat_map(|interlock| &interlock.with) {
             match written.iter().position(|other| other.name == *name) {
-                Some(other) if other == index => {
-                    let message = format!("output `{}` is interlocked with itself", name.value);
-                    report.fault(&name.origin, message, "name the outputs that must not be on together with it");
-                }
                 Some(other) => {
                     link(outputs, index, other);
                     link(outputs, other, index);
@@ -117,8 +113,6 @@ mod tests {
         let fault_ = fault(&unknown);
         assert_eq!(fault_.message, "no output is called `dwn`");
         assert_eq!(fault_.help.as_deref(), Some("did you mean `down`? there is `down`"));
-        let itself = outputs([Output { interlock: interlocked(&["up"], false, 0), ..output("up", "1") }]);
-        assert_eq!(fault(&itself).message, "output `up` is interlocked with itself");
     }
 
     #[test]

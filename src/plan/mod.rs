@@ -1,6 +1,7 @@
 //! The validated plan: the configuration resolved against the registries, every name found, every topic rendered.
 //!
-//! It owns every fault that shows only when two things are looked at together. The flows take its types as they are.
+//! It owns every fault that shows only when two tables, or a table and a registry, are looked at together; what is wrong
+//! within one table the loader has refused. The flows take its types as they are.
 
 mod acl;
 mod claims;
@@ -201,7 +202,6 @@ pub fn build(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>
     let sensors = sensor::resolve(&drivers, &sources, &mut cx);
     let inputs = input::resolve(&mut cx);
     lines::check(&mut cx);
-    session::check(&mut cx);
     cx.claims.check(&mut cx.report);
     let warnings = cx.report.finish()?;
     let plan = Plan {

@@ -1,7 +1,6 @@
 //! Outputs: their limits, what they follow and require, and their topics.
 
 use super::claims::Owner;
-use super::sensor::check_name;
 use super::sources::Sources;
 use super::templates::Fields;
 use super::{Context, Output, contradictions, interlock};
@@ -13,7 +12,6 @@ pub(super) fn resolve(sources: &mut Sources<'_>, cx: &mut Context<'_>) -> Vec<Ou
     let config = cx.config;
     let mut outputs = Vec::with_capacity(config.outputs.len());
     for output in &config.outputs {
-        check_name(&output.name, cx);
         contradictions::check(output, &mut cx.report);
         outputs.push(output_of(output, sources, cx));
     }

@@ -87,7 +87,7 @@ fn process_of(table: Option<&config::Reading>, quantity: Quantity, cx: &mut Cont
         check_unit(quantity, unit, cx);
     }
     if let Some(table) = table {
-        check_numbers(table, cx);
+        check_filters(table, cx);
     }
     process::Spec {
         unit: unit.map_or(quantity.canonical(), |unit| unit.value),
@@ -102,13 +102,7 @@ fn process_of(table: Option<&config::Reading>, quantity: Quantity, cx: &mut Cont
     }
 }
 
-fn check_numbers(table: &config::Reading, cx: &mut Context<'_>) {
-    if let (Some(min), Some(max)) = (&table.min, &table.max)
-        && min.value >= max.value
-    {
-        let message = format!("`min` {} is not below `max` {}", min.value, max.value);
-        cx.report.fault(&min.origin, message, "every reading would be refused");
-    }
+fn check_filters(table: &config::Reading, cx: &mut Context<'_>) {
     if let (None, Some(every)) = (table.change, &table.at_least_every) {
         let message = "`at_least_every` has no effect without `change`: every reading is published";
         cx.report.warning(&every.origin, message, "give a `change`, or remove it");
@@ -189,15 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn units_payloads_and_limits_must_fit() {
+    fn units_and_payloads_must_fit() {
         let unit = config::Reading { unit: Some(at(Unit::Foot, 0)), ..table() };
         let told = fault(&with(unit));
         assert_eq!(told.message, "`ft` is no unit of temperature");
         assert_eq!(told.help.as_deref(), Some("one of °C, °F, K"));
         let payload = config::Reading { payload: Some(located("{valve}")), ..table() };
         assert!(fault(&with(payload)).message.starts_with("unknown field `{valve}`"));
-        let limits = config::Reading { min: Some(at(5.0, 0)), max: Some(at(5.0, 0)), ..table() };
-        assert_eq!(fault(&with(limits)).message, "`min` 5 is not below `max` 5");
         let every = config::Reading { at_least_every: Some(at(Duration::from_secs(4), 0)), ..table() };
         assert!(warning(&with(every)).message.contains("no effect without `change`"));
     }

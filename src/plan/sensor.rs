@@ -15,19 +15,6 @@ use crate::quantity::altitude::STANDARD_SEA_LEVEL_HPA;
 use crate::sensors::{self, Attach, DRIVERS, Driver, DriverOption, Options};
 use std::collections::HashMap;
 
-/// Keys of a sensor's table that belong to no driver, for proposals.
-const KEYS: [&str; 9] = [
-    "driver",
-    "bus",
-    "address",
-    "interval",
-    "deadline",
-    "sea_level_pressure",
-    "quantities",
-    "when_failing",
-    "readings",
-];
-
 /// What can be had from a driver: its quantities in its order, then altitude where there is pressure.
 pub(super) fn measured(driver: &Driver) -> impl Iterator<Item = Quantity> {
     let direct = driver.quantities.iter().copied().filter(|quantity| *quantity != Quantity::Altitude);
@@ -85,7 +72,6 @@ fn sensor_of<'a>(
     wanted: impl Fn(Quantity) -> bool,
     cx: &mut Context<'a>,
 ) -> Sensor {
-    check_name(&sensor.name, cx);
     check_quantities(sensor, driver, &wanted, cx);
     let published = |quantity| sensor.quantities.as_ref().is_none_or(|asked| asked.iter().any(|q| **q == quantity));
     let place = place(sensor, driver, cx);
@@ -111,14 +97,6 @@ fn sensor_of<'a>(
         json_topic,
         status_topic,
         health_topic,
-    }
-}
-
-/// Names whose default topics are the gateway's own.
-pub(super) fn check_name(name: &Located<String>, cx: &mut Context<'_>) {
-    if matches!(name.as_str(), "status" | "metrics" | "get") {
-        let message = format!("the name `{}` is reserved", name.value);
-        cx.report.fault(&name.origin, message, "`status`, `metrics` and `get` are topics of the gateway itself");
     }
 }
 
@@ -179,10 +157,11 @@ fn options(sensor: &config::Sensor, known: &'static [DriverOption], cx: &mut Con
     Options(given)
 }
 
+/// Near misses of the keys every sensor has were told by the loader.
 fn unknown_key(sensor: &config::Sensor, name: &Located<String>, known: &[DriverOption], cx: &mut Context<'_>) {
-    let message = format!("unknown key `{}` of sensor `{}`", name.value, sensor.name.value);
-    let keys = known.iter().map(|option| option.name).chain(KEYS);
-    cx.report.fault(&name.origin, message, allowed(name, keys));
+    let message = format!("unknown key `{}` in [sensors.{}]", name.value, sensor.name.value);
+    let options = allowed(name, known.iter().map(|option| option.name));
+    cx.report.fault(&name.origin, message, format!("options of `{}`: {options}", sensor.driver.value));
 }
 
 /// Quantities and tables the driver cannot fill, and tables of what is neither published nor followed.
@@ -307,11 +286,11 @@ mod tests {
         let refused = |change| check(change).expect_err("refused");
         assert_eq!(refused(|s| s.options = vec![(located("oversampling"), at(3, 0))]), "`oversampling` cannot be 3");
         assert_eq!(
-            refused(|s| s.options = vec![(located("intervall"), at(3, 0))]),
-            "unknown key `intervall` of sensor `a`"
+            refused(|s| s.options = vec![(located("oversample"), at(3, 0))]),
+            "unknown key `oversample` in [sensors.a]"
         );
         assert_eq!(refused(|s| s.misfits = vec![located("oversampling")]), "`oversampling` must be a whole number");
-        assert_eq!(refused(|s| s.misfits = vec![located("adress")]), "unknown key `adress` of sensor `a`");
+        assert_eq!(refused(|s| s.misfits = vec![located("colour")]), "unknown key `colour` in [sensors.a]");
     }
 
     #[test]
@@ -363,12 +342,5 @@ mod tests {
         let mut unused = with([given(config::SeaLevel::Fixed(1000.0), "bmp280", 0x76)]);
         unused.sensors[0].quantities = Some(vec![at(Quantity::Pressure, 0)]);
         assert!(warning(&unused).message.contains("is not used"));
-    }
-
-    #[test]
-    fn reserved_names_are_refused() {
-        assert!(
-            told(&with([sensor("metrics", "lm75", Some(0x48))])).contains(&"the name `metrics` is reserved".into())
-        );
     }
 }

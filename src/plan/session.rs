@@ -1,6 +1,5 @@
 //! The session's options: server, files, login. Secrets are read here, once, and shown nowhere.
 
-use super::Context;
 use super::report::Report;
 use super::templates::{Fields, Templates};
 use crate::config::{Config, Located, Secret, ServerUrl};
@@ -65,34 +64,16 @@ pub fn session(config: &Config) -> Result<Options, PlanError> {
     })
 }
 
-/// Reports what cannot be right about login and TLS, without reading a secret.
-pub(super) fn check(cx: &mut Context<'_>) {
-    let (mqtt, report) = (&cx.config.mqtt, &mut cx.report);
-    if let (Some(password), None) = (&mqtt.password, &mqtt.username) {
-        report.fault(&password.origin, "a `password` without a `username`", "MQTT 3.1.1 sends no password alone");
-    }
-    for (one, other, missing) in [(&mqtt.cert, &mqtt.key, "key"), (&mqtt.key, &mqtt.cert, "cert")] {
-        if let (Some(one), None) = (one, other) {
-            report.fault(&one.origin, format!("`tls` has no `{missing}`"), "a certificate and its key belong together");
-        }
-    }
-    let is_tls = matches!(mqtt.server.value, ServerUrl::Mqtts(..));
-    for file in [&mqtt.ca, &mqtt.cert, &mqtt.key].into_iter().flatten().filter(|_| !is_tls) {
-        let message = "`tls` is given, but the connection to `server` is not encrypted";
-        report.fault(&file.origin, message, "`server = \"mqtts://…\"` is");
-    }
-}
-
 fn login(config: &Config, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Login>, PlanError> {
     let Some(username) = &config.mqtt.username else { return Ok(None) };
     let password = match &config.mqtt.password {
-        Some(secret) => Some(reveal(secret, &config.folder, variable)?),
+        Some(secret) => Some(reveal(secret, variable)?),
         None => None,
     };
     Ok(Some(Login { username: username.value.clone(), password }))
 }
 
-fn reveal(secret: &Secret, folder: &Path, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<String, PlanError> {
+fn reveal(secret: &Secret, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<String, PlanError> {
     let text = match secret {
         Secret::Text(text) => text.clone(),
         Secret::Env(name) => {
@@ -100,9 +81,8 @@ fn reveal(secret: &Secret, folder: &Path, variable: &dyn Fn(&str) -> Option<OsSt
             value.ok_or_else(|| PlanError::Variable(name.clone()))?
         }
         Secret::File(path) => {
-            let path = folder.join(path);
-            warn_if_public(&path);
-            first_line(&path)?
+            warn_if_public(path);
+            first_line(path)?
         }
         Secret::Credential(name) => {
             if name.is_empty() || name.contains('/') || matches!(name.as_str(), "." | "..") {
@@ -135,7 +115,7 @@ mod tests {
 
     fn revealed(secret: &Secret, folder: &Path) -> Result<String, PlanError> {
         let directory = folder.as_os_str().to_owned();
-        reveal(secret, folder, &|name| match name {
+        reveal(secret, &|name| match name {
             "B2M_PASSWORD" => Some("from the environment".into()),
             "CREDENTIALS_DIRECTORY" => Some(directory.clone()),
             _ => None,
@@ -148,7 +128,6 @@ mod tests {
         std::fs::write(folder.path().join("password"), "s3cret \r\nsecond line\n").expect("written");
         for (secret, expected) in [
             (Secret::Text("text".into()), "text"),
-            (Secret::File("password".into()), "s3cret "),
             (Secret::File(folder.path().join("password")), "s3cret "),
             (Secret::Env("B2M_PASSWORD".into()), "from the environment"),
             (Secret::Credential("password".into()), "s3cret "),
@@ -162,8 +141,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("empty"), "\nsecond").expect("written");
         for (secret, expected) in [
-            (Secret::File("none".into()), "cannot be read"),
-            (Secret::File("empty".into()), "the password is empty"),
+            (Secret::File(folder.path().join("none")), "cannot be read"),
+            (Secret::File(folder.path().join("empty")), "the password is empty"),
             (Secret::Env("NONE".into()), "`NONE` is not set"),
             (Secret::Credential("../password".into()), "is no name of a credential"),
             (Secret::Text(String::new()), "the password is empty"),
@@ -171,7 +150,7 @@ mod tests {
             let error = revealed(&secret, folder.path()).expect_err("refused");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let bare = reveal(&Secret::Credential("x".into()), folder.path(), &|_| None).expect_err("no systemd");
+        let bare = reveal(&Secret::Credential("x".into()), &|_| None).expect_err("no systemd");
         assert!(bare.to_string().contains("LoadCredential="));
     }
 
@@ -187,20 +166,5 @@ mod tests {
         assert!(!format!("{options:?}").contains("s3cret"));
         config.topics.status = fixture::located("{x}");
         assert!(matches!(session(&config), Err(PlanError::Status)));
-    }
-
-    #[test]
-    fn login_and_tls_must_fit() {
-        let mut config = fixture::config();
-        config.mqtt.password = Some(fixture::at(Secret::Text("x".into()), 7));
-        let fault = fixture::fault(&config);
-        assert_eq!((fault.message.as_str(), fault.origin.span.start), ("a `password` without a `username`", 7));
-        let mut config = fixture::config();
-        config.mqtt.server = fixture::at(ServerUrl::Mqtts("localhost".into(), 8883), 0);
-        config.mqtt.cert = Some(fixture::at("c.pem".into(), 0));
-        assert_eq!(fixture::fault(&config).message, "`tls` has no `key`");
-        let mut config = fixture::config();
-        config.mqtt.ca = Some(fixture::at("ca.pem".into(), 0));
-        assert!(fixture::fault(&config).message.ends_with("is not encrypted"));
     }
 }
