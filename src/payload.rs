@@ -131,7 +131,7 @@ impl From<&Record> for When {
 
 /// Appends `value` with so many digits after the point, never as a negative zero.
 ///
-/// A value that is not finite becomes `null`, which no reader takes for a number; [`crate::process`] lets none through.
+/// A value that is not finite, which processing lets none be, becomes `null`: nobody takes that for a number.
 pub fn decimal(value: f64, decimals: u8, into: &mut Vec<u8>) {
     if !value.is_finite() {
         into.extend_from_slice(b"null");

@@ -59,7 +59,7 @@ impl fmt::Display for Owner<'_> {
             Self::Output(output) => write!(f, "the state of output `{output}`"),
             Self::Set(output) => write!(f, "the commands of output `{output}`"),
             Self::Reply(output) => write!(f, "the replies of output `{output}`"),
-            Self::Followed(outputs) => write!(f, "what output `{outputs}` follows"),
+            Self::Followed(output) => write!(f, "what output `{output}` follows or requires"),
         }
     }
 }

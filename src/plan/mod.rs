@@ -242,6 +242,8 @@ mod tests {
     use super::fixture::*;
     use super::*;
     use crate::config;
+    use crate::topic::validate;
+    use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     #[test]
@@ -308,5 +310,30 @@ mod tests {
         let claimed: BTreeSet<_> = cx.claims.topics().map(str::to_owned).collect();
         let used: BTreeSet<_> = topics(&plan(&config)).into_iter().map(|entry| entry.topic).collect();
         assert_eq!(claimed, used);
+    }
+    proptest! {
+        #[test]
+        fn whatever_the_templates_a_plan_has_only_valid_topics_with_one_publisher(
+            base in "[a{}+$/]{0,6}|x|\\{gateway\\}",
+            reading in "[a{}#/]{0,6}|\\{base\\}/\\{sensor\\}(/\\{quantity\\})?|a",
+            set in "[a{}/]{0,6}|\\{output_topic\\}(/set)?|\\{base\\}/\\{output\\}",
+            followed in "[a/+]{0,4}|x/roof/temperature",
+        ) {
+            let mut config = config();
+            config.topics.base = located(&base);
+            config.topics.reading = Some(located(&reading));
+            config.topics.set = located(&set);
+            config.sensors.push(sensor("roof", "bmp280", Some(0x76)));
+            config.outputs.push(config::Output { follow: Some(follow(foreign(&followed))), ..output("beacon", "1") });
+            config.outputs.push(output("siren", "2"));
+            if let Ok((plan, _)) = build(&config) {
+                let uses = topics(&plan);
+                prop_assert!(uses.iter().all(|entry| validate(&entry.topic).is_ok()));
+                let published: Vec<_> = uses.iter().filter(|entry| entry.direction == Direction::Publish).collect();
+                let distinct: BTreeSet<_> = published.iter().map(|entry| &entry.topic).collect();
+                prop_assert_eq!(distinct.len(), published.len());
+                prop_assert!(plan.outputs.iter().all(|output| !distinct.contains(&output.set)));
+            }
+        }
     }
 }
