@@ -1,4 +1,13 @@
 //! What a command asks of an output, what can be wrong with it, and the reply. Words and parsing, no I/O, no clock.
+//!
+//! A payload is hostile until parsed: whatever the bytes, [`parse`] gives a [`Command`] or a [`Malformed`], in memory
+//! bounded by [`MAX_PAYLOAD`]. Nothing is guessed: a member nobody knows, or one given twice, refuses the whole command.
+
+mod parse;
+mod reply;
+
+pub use parse::parse;
+pub use reply::{Reply, state_text};
 
 use crate::clock::Wall;
 use crate::line::Level;
@@ -6,6 +15,12 @@ use std::time::Duration;
 
 /// Longer payloads on a command topic are refused unread, in bytes.
 pub const MAX_PAYLOAD: usize = 4096;
+
+/// The longest `id` in bytes, as JSON.
+pub const MAX_ID: usize = 256;
+
+/// The longest `for`.
+pub const MAX_HOLD: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What is wanted of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +48,18 @@ pub struct Command {
     pub id: Option<serde_json::Value>,
     /// `expires`: not to be carried out after this date.
     pub expires: Option<Wall>,
+}
+
+/// Why a payload is no command. Never shows the payload itself.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Malformed {
+    /// [`Refusal::Malformed`] or [`Refusal::Oversize`].
+    pub refusal: Refusal,
+    /// The command's `id`, where that much could be understood, for the reply.
+    pub id: Option<serde_json::Value>,
+    /// For the log: what is wrong and what is allowed.
+    pub detail: &'static str,
 }
 
 /// Why a command was not carried out, in the words of the reply.

@@ -95,27 +95,46 @@ pub enum Piece {
     Field(String),
 }
 
-/// Splits `text` at its `{field}`s and checks each name against `allowed`.
+/// Splits `text` at its `{field}`s and checks each name against `allowed`; `{{` and `}}` are the braces themselves.
+///
+/// # Errors
+/// [`TopicError::Unclosed`] and [`TopicError::UnknownField`].
 pub fn parse_template(text: &str, allowed: &[&str]) -> Result<Vec<Piece>, TopicError> {
     let mut pieces = Vec::new();
+    let mut literal = String::new();
     let mut rest = text;
-    while let Some(open) = rest.find('{') {
-        if open > 0 {
-            pieces.push(Piece::Text(rest[..open].to_owned()));
+    while let Some(brace) = rest.find(['{', '}']) {
+        let (before, from) = rest.split_at(brace);
+        literal.push_str(before);
+        if from.starts_with("{{") || from.starts_with("}}") {
+            literal.push_str(&from[..1]);
+            rest = &from[2..];
+        } else if let Some(after) = from.strip_prefix('}') {
+            literal.push('}');
+            rest = after;
+        } else {
+            let close = from.find('}').ok_or(TopicError::Unclosed)?;
+            let field = checked_field(&from[1..close], allowed)?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut literal)));
+            }
+            pieces.push(field);
+            rest = &from[close + 1..];
         }
-        let close = rest[open..].find('}').ok_or(TopicError::Unclosed)? + open;
-        let name = &rest[open + 1..close];
-        if !allowed.contains(&name) {
-            let allowed = allowed.iter().map(|a| format!("{{{a}}}")).collect::<Vec<_>>().join(" ");
-            return Err(TopicError::UnknownField { name: name.to_owned(), allowed });
-        }
-        pieces.push(Piece::Field(name.to_owned()));
-        rest = &rest[close + 1..];
     }
-    if !rest.is_empty() {
-        pieces.push(Piece::Text(rest.to_owned()));
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        pieces.push(Piece::Text(literal));
     }
     Ok(pieces)
+}
+
+fn checked_field(name: &str, allowed: &[&str]) -> Result<Piece, TopicError> {
+    if allowed.contains(&name) {
+        return Ok(Piece::Field(name.to_owned()));
+    }
+    let allowed = allowed.iter().map(|a| format!("{{{a}}}")).collect::<Vec<_>>().join(" ");
+    Err(TopicError::UnknownField { name: name.to_owned(), allowed })
 }
 
 /// Renders a template; `field` gives each field's text.
@@ -156,5 +175,14 @@ mod tests {
         assert_eq!(render(&pieces, |field| field.to_uppercase()), "BASE/SENSOR");
         assert!(matches!(parse_template("{bse}", &["base"]), Err(TopicError::UnknownField { .. })));
         assert_eq!(parse_template("{base", &["base"]), Err(TopicError::Unclosed));
+    }
+
+    #[test]
+    fn doubled_braces_are_braces() {
+        let rendered = |text| render(&parse_template(text, &["value"]).expect("a template"), |_| "3".to_owned());
+        assert_eq!(rendered(r#"{{"v":{value}}}"#), r#"{"v":3}"#);
+        assert_eq!(rendered("a}b"), "a}b");
+        assert_eq!(rendered("{{{{"), "{{");
+        assert_eq!(rendered(""), "");
     }
 }
