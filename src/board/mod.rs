@@ -3,6 +3,8 @@
 //! `linux` and `raspberry_pi` alone name hardware crates; `simulated` has models of chips and lines. A [`Bus`] reports
 //! its faults as a [`Failure`] already classified, so no driver ever looks at an errno.
 
+pub mod simulated;
+
 use crate::clock::{Clock, Instant};
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId};
 use crate::sample::{Failure, Reason};
