@@ -93,9 +93,9 @@ mod tests {
         bus.add(0x76, Box::new(Memory::example()));
         let values = open_on(&bus).read().expect("a reading");
         let celsius = values.get(Quantity::Temperature).expect("a temperature");
-        let hectopascal = values.get(Quantity::Pressure).expect("a pressure");
+        let hpa = values.get(Quantity::Pressure).expect("a pressure");
         assert!((celsius - 25.08).abs() < 0.005, "{celsius}");
-        assert!((hectopascal - 1006.5327).abs() < 0.0005, "{hectopascal}");
+        assert!((hpa - 1006.5327).abs() < 0.0005, "{hpa}");
     }
 
     /// The crate's integer formulas agree with ours on good data.
