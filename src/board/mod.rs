@@ -5,6 +5,7 @@
 
 pub mod linux;
 pub mod raspberry_pi;
+pub mod simulated;
 
 use crate::clock::{Clock, Instant};
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId};

@@ -52,16 +52,21 @@ fn ratio_at_tropopause() -> f64 {
 mod tests {
     use super::*;
 
-    /// U.S. Standard Atmosphere 1976, table I: geopotential altitude (m) and pressure (hPa).
-    const TABLE: [(f64, f64); 9] = [
+    /// U.S. Standard Atmosphere 1976, table II (the same as ICAO Doc 7488): geopotential altitude (m′) and pressure (hPa).
+    const TABLE: [(f64, f64); 14] = [
         (-500.0, 1074.78),
         (0.0, 1013.25),
         (500.0, 954.61),
-        (1_000.0, 898.76),
-        (2_000.0, 795.01),
-        (3_000.0, 701.21),
-        (5_000.0, 540.48),
-        (8_000.0, 356.51),
+        (1_000.0, 898.75),
+        (2_000.0, 794.95),
+        (3_000.0, 701.09),
+        (4_000.0, 616.40),
+        (5_000.0, 540.20),
+        (6_000.0, 471.81),
+        (7_000.0, 410.61),
+        (8_000.0, 356.00),
+        (9_000.0, 307.42),
+        (10_000.0, 264.36),
         (11_000.0, 226.32),
     ];
 

@@ -5,15 +5,21 @@
 
 pub mod bme280;
 pub mod bmp280;
+mod bosch;
+#[cfg(test)]
+mod conformance;
 pub mod lm75;
 pub mod mpl3115a2;
 pub mod test_counter;
 pub mod tmp102;
 pub mod tmp117;
 
-use crate::board::{Bus, Delay};
+use crate::board::{Bus, BusFault, Delay};
 use crate::quantity::Quantity;
-use crate::sample::{Failure, Sample};
+use crate::sample::{Failure, Reason, Sample};
+use embedded_hal::i2c::I2c;
+use std::error::Error;
+use std::ops::RangeInclusive;
 
 /// An opened sensor.
 pub trait Sensor: Send {
@@ -36,6 +42,16 @@ pub enum Attachment {
     },
     /// Nothing.
     None,
+}
+
+impl Attachment {
+    /// The bus, the address and the delay; the plan gives them to every driver that declares [`Attach::I2c`].
+    fn into_i2c(self) -> Result<(Bus, u8, Delay), Failure> {
+        match self {
+            Self::I2c { bus, address, delay } => Ok((bus, address, delay)),
+            Self::None => Err(Failure::new(Reason::Driver, "opened without the i2c bus it needs")),
+        }
+    }
 }
 
 /// What a driver needs to be attached to.
@@ -69,6 +85,9 @@ impl Options {
     }
 }
 
+/// How a driver is opened.
+pub type Open = fn(Attachment, &Options) -> Result<Box<dyn Sensor>, Failure>;
+
 /// A sensor driver's entry in the registry.
 pub struct Driver {
     /// The name in `driver = "…"`: the chip's part number in lower case.
@@ -84,7 +103,7 @@ pub struct Driver {
     /// Its options.
     pub options: &'static [DriverOption],
     /// Identifies and configures the chip.
-    pub open: fn(Attachment, &Options) -> Result<Box<dyn Sensor>, Failure>,
+    pub open: Open,
 }
 
 /// All drivers, by name.
@@ -101,4 +120,79 @@ pub const DRIVERS: &[&Driver] = &[
 /// The driver of that name.
 pub fn find(name: &str) -> Option<&'static Driver> {
     DRIVERS.iter().copied().find(|driver| driver.name == name)
+}
+
+/// The failure beneath a driver crate's error: the bus's own words where the bus failed.
+fn failure_of(error: impl Error + 'static) -> Failure {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if let Some(BusFault(failure)) = error.downcast_ref() {
+            return failure.clone();
+        }
+        cause = error.source();
+    }
+    Failure::new(Reason::Driver, error.to_string())
+}
+
+/// Reads `N` bytes from `register` on, in one transaction.
+fn read_register<const N: usize>(bus: &mut Bus, address: u8, register: u8) -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    bus.write_read(address, &[register], &mut bytes).map_err(|BusFault(failure)| failure)?;
+    Ok(bytes)
+}
+
+/// `value`, in the quantity's canonical unit, if the chip can measure it.
+fn within(range: &RangeInclusive<f64>, quantity: Quantity, value: f64) -> Result<f64, Failure> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (unit, low, high) = (quantity.canonical(), range.start(), range.end());
+    Err(Failure::new(Reason::OutOfRange, format!("{quantity} {value:.2} {unit} is outside {low} to {high} {unit}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use embedded_interfaces::TransportError;
+
+    #[test]
+    fn a_bus_fault_keeps_its_words_under_a_crates_error() {
+        let failure = Failure::new(Reason::Nack, "nobody answers at 0x76");
+        let wrapped: TransportError<(), BusFault> = TransportError::Bus(BusFault(failure.clone()));
+        assert_eq!(failure_of(wrapped), failure);
+        let other: TransportError<(), BusFault> = TransportError::Unexpected("no answer");
+        assert_eq!(failure_of(other), Failure::new(Reason::Driver, "unexpected: no answer"));
+    }
+
+    #[test]
+    fn what_is_no_number_is_out_of_range() {
+        for bad in [f64::NAN, f64::INFINITY, 85.1] {
+            let failure = within(&(-40.0..=85.0), Quantity::Temperature, bad).expect_err("outside");
+            assert_eq!(failure.reason, Reason::OutOfRange);
+        }
+        let failure = within(&(-40.0..=85.0), Quantity::Temperature, -143.5).expect_err("outside");
+        assert_eq!(failure.detail, "temperature -143.50 °C is outside -40 to 85 °C");
+        assert_eq!(within(&(-40.0..=85.0), Quantity::Temperature, -40.0), Ok(-40.0));
+    }
+
+    #[test]
+    fn the_registry_is_sorted_complete_and_consistent() {
+        assert!(DRIVERS.is_sorted_by_key(|driver| driver.name));
+        for driver in DRIVERS {
+            assert_eq!(find(driver.name).map(|found| found.name), Some(driver.name));
+            assert!(!driver.chips.is_empty() && !driver.accuracy.is_empty() && !driver.quantities.is_empty());
+            assert!(driver.quantities.len() <= crate::sample::MAX_VALUES, "{}", driver.name);
+            if let Attach::I2c(addresses) = driver.attach {
+                assert!(
+                    !addresses.is_empty() && addresses.iter().all(|a| (0x03..=0x77).contains(a)),
+                    "{}",
+                    driver.name
+                );
+            }
+            for option in driver.options {
+                assert!(!option.allowed.is_empty() && !option.doc.is_empty(), "{}.{}", driver.name, option.name);
+            }
+        }
+        assert!(find("bmp281").is_none());
+    }
 }
