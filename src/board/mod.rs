@@ -4,7 +4,9 @@
 //! its faults as a [`Failure`] already classified, so no driver ever looks at an errno.
 
 pub mod linux;
+mod nearest;
 pub mod raspberry_pi;
+pub mod simulated;
 
 use crate::clock::{Clock, Instant};
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId};

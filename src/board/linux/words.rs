@@ -45,21 +45,6 @@ pub(super) fn refused(root: &Path, file: &Path, what: &str, error: &io::Error) -
     Failure::new(reason, format!("{what} on {} failed: {error}", file.display()))
 }
 
-/// `, did you mean a, b or c` for the names nearest to `wanted`, nearest first; empty where none is near.
-pub(super) fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let lower = wanted.to_lowercase();
-    let near = |name: &&str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
-    let mut close: Vec<&str> = names.into_iter().filter(|name| near(name) <= 2.max(wanted.len() / 4)).collect();
-    close.sort_by_key(|name| (near(name), *name));
-    close.dedup();
-    close.truncate(3);
-    match close.as_slice() {
-        [] => String::new(),
-        [one] => format!(", did you mean {one}"),
-        [first @ .., last] => format!(", did you mean {} or {last}", first.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,13 +66,5 @@ mod tests {
         assert!(failure.detail.contains(expected), "{failure}");
         assert_eq!(group_name(root.path(), gid), "i2c");
         assert_eq!(group_name(root.path(), 4_000_000), "with number 4000000");
-    }
-
-    #[test]
-    fn near_names_come_nearest_first() {
-        let names = ["GPIO7", "GPIO17", "GPIO1", "ID_SDA", "GPIO27"];
-        assert_eq!(did_you_mean("gpio17", names), ", did you mean GPIO17, GPIO1 or GPIO27");
-        assert_eq!(did_you_mean("SPEAKER", names), "");
-        assert_eq!(did_you_mean("ID_SDB", names), ", did you mean ID_SDA");
     }
 }
