@@ -28,7 +28,11 @@ pub(super) fn permission(root: &Path, file: &Path) -> Failure {
         format!("{} may be opened by root alone; a udev rule must give it to a group", file.display())
     } else {
         let group = group_name(root, owner.gid());
-        format!("{} may be opened by the group {group}, which this user is not in", file.display())
+        // A unit's DeviceAllow refuses with the same errno as the kernel does elsewhere.
+        format!(
+            "{} may be opened by the group {group}: this user is not in it, or the unit's DeviceAllow leaves it out",
+            file.display()
+        )
     };
     Failure::new(Reason::Permission, detail)
 }

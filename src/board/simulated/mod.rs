@@ -5,8 +5,8 @@
 //! something to happen at a time, which one thread does, or [`Control::advance`]. No two worlds share anything.
 
 mod air;
-mod bus;
-mod chips;
+pub mod bus;
+pub mod chips;
 mod control;
 mod lines;
 mod player;
