@@ -4,6 +4,7 @@
 //! a name that two lines bear is refused rather than guessed at, for the wrong line may drive the wrong thing.
 
 use super::words;
+use crate::board::nearest::did_you_mean;
 use crate::line::LineId;
 use crate::sample::{Failure, Reason};
 use gpiocdev::chip::Chip;
@@ -130,7 +131,7 @@ fn unknown(name: &str, all: &[Found]) -> String {
     if names.is_empty() {
         return format!("there is no line {name}: the lines of this board have no names, give chip and offset");
     }
-    let near = words::did_you_mean(name, names.iter().copied());
+    let near = did_you_mean(name, names.iter().copied());
     if near.is_empty() {
         let some = names[..names.len().min(5)].join(", ");
         return format!("there is no line {name}; of {} names the first are {some}", names.len());

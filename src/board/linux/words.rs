@@ -28,7 +28,11 @@ pub(super) fn permission(root: &Path, file: &Path) -> Failure {
         format!("{} may be opened by root alone; a udev rule must give it to a group", file.display())
     } else {
         let group = group_name(root, owner.gid());
-        format!("{} may be opened by the group {group}, which this user is not in", file.display())
+        // A unit's DeviceAllow refuses with the same errno as the kernel does elsewhere.
+        format!(
+            "{} may be opened by the group {group}: this user is not in it, or the unit's DeviceAllow leaves it out",
+            file.display()
+        )
     };
     Failure::new(Reason::Permission, detail)
 }
@@ -43,21 +47,6 @@ pub(super) fn refused(root: &Path, file: &Path, what: &str, error: &io::Error) -
         _ => Reason::Driver,
     };
     Failure::new(reason, format!("{what} on {} failed: {error}", file.display()))
-}
-
-/// `, did you mean a, b or c` for the names nearest to `wanted`, nearest first; empty where none is near.
-pub(super) fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let lower = wanted.to_lowercase();
-    let near = |name: &&str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
-    let mut close: Vec<&str> = names.into_iter().filter(|name| near(name) <= 2.max(wanted.len() / 4)).collect();
-    close.sort_by_key(|name| (near(name), *name));
-    close.dedup();
-    close.truncate(3);
-    match close.as_slice() {
-        [] => String::new(),
-        [one] => format!(", did you mean {one}"),
-        [first @ .., last] => format!(", did you mean {} or {last}", first.join(", ")),
-    }
 }
 
 #[cfg(test)]
@@ -81,13 +70,5 @@ mod tests {
         assert!(failure.detail.contains(expected), "{failure}");
         assert_eq!(group_name(root.path(), gid), "i2c");
         assert_eq!(group_name(root.path(), 4_000_000), "with number 4000000");
-    }
-
-    #[test]
-    fn near_names_come_nearest_first() {
-        let names = ["GPIO7", "GPIO17", "GPIO1", "ID_SDA", "GPIO27"];
-        assert_eq!(did_you_mean("gpio17", names), ", did you mean GPIO17, GPIO1 or GPIO27");
-        assert_eq!(did_you_mean("SPEAKER", names), "");
-        assert_eq!(did_you_mean("ID_SDB", names), ", did you mean ID_SDA");
     }
 }
