@@ -906,6 +906,47 @@ mod tests {
     }
 
     #[test]
+    fn of_two_interlocked_outputs_that_start_on_one_stays_off_for_good() {
+        let mut specs = pair(false, secs(1));
+        for spec in &mut specs {
+            spec.initial = Initial::Level(Level::ON);
+        }
+        let mut rig = Rig::new(specs);
+        rig.run(secs(1));
+        let first = usize::from(rig.level(1) == Some(Level::ON));
+        assert_eq!((rig.level(first), rig.level(1 - first)), (Some(Level::ON), Some(Level::OFF)));
+        rig.command(first, off()).expect("off");
+        rig.run(MINUTE);
+        assert_eq!(rig.level(1 - first), Some(Level::OFF), "nobody has asked for it since");
+    }
+
+    #[test]
+    fn a_waiting_command_is_over_if_the_other_fails_meanwhile() {
+        let mut specs = pair(true, secs(10));
+        specs[0].follow = follow(secs(10_000));
+        let mut rig = Rig::new(specs);
+        rig.run(secs(10));
+        rig.value(0, 500.0);
+        rig.board.break_line("up", true);
+        assert_eq!(rig.command(1, on()), Err(Refusal::Interlock), "it cannot be switched off");
+        rig.board.break_line("up", false);
+        rig.run(MINUTE);
+        assert_eq!((rig.level(0), rig.level(1)), (Some(Level::ON), Some(Level::OFF)), "the rule has it again");
+    }
+
+    #[test]
+    fn auto_gives_an_output_back_to_a_rule_whose_max_on_ran_out() {
+        let mut spec = limits(|l| l.max_on = Some(secs(10)));
+        spec.follow = follow(MINUTE);
+        let mut rig = Rig::new(vec![spec]);
+        rig.value(0, 500.0);
+        rig.run(secs(20));
+        assert_eq!(rig.level(0), Some(Level::OFF));
+        rig.command(0, Wish::Auto).expect("auto");
+        assert_eq!(rig.level(0), Some(Level::ON));
+    }
+
+    #[test]
     fn shutdown_leads_to_the_exit_levels_and_ends_everything() {
         let exits = [Exit::Level(Level::OFF), Exit::Level(Level::ON), Exit::Keep];
         let specs = exits.iter().enumerate().map(|(i, exit)| {
