@@ -1,4 +1,14 @@
 //! GPIO inputs: edges to states and totals. Pure state machines over the edges a board delivers; no topic, no file.
+//!
+//! [`Debounce`] and [`Counter`] are pure; [`Inputs`] owns the lines and feeds them.
+
+mod bank;
+mod counter;
+mod debounce;
+
+pub use bank::{InputChange, Inputs, State};
+pub use counter::Counter;
+pub use debounce::{Debounce, Passed};
 
 use crate::line::{Active, Bias, LineId};
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! All outputs with their lines: carries out what the guard decides, and nothing else.
+//! All outputs with their lines while they run: carries out what the guard decides, and nothing else.
 //!
-//! It knows no topic and no clock. Invariant: a line is written only where [`guard::decide`] says so, once for each change
+//! `life_cycle` has the start, the reload and the end. It knows no topic and no clock. Invariant: a line is written only where [`guard::decide`] says so, once for each change
 //! of level, and every outcome goes back to the guard before anything else happens.
 
 use super::guard::{self, Decision, Event, Line, State, Surroundings};
 use super::wire::Wire;
-use super::{Exit, Initial, SourceId, Spec};
+use super::{SourceId, Spec};
 use crate::board::Board;
 use crate::clock::{Instant, Stamp};
 use crate::command::{Command, Refusal};
@@ -23,35 +23,24 @@ pub struct Change {
 }
 
 /// One output.
-struct Cell {
-    spec: Spec,
-    state: State,
-    wire: Wire,
+pub(super) struct Cell {
+    pub(super) spec: Spec,
+    pub(super) state: State,
+    pub(super) wire: Wire,
     /// The outputs it must not be on together with, whichever of the two names the other.
-    partners: Vec<usize>,
-    deadline: Option<Instant>,
-    queued: bool,
+    pub(super) partners: Vec<usize>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) queued: bool,
 }
 
 impl Cell {
-    fn new(spec: Spec, last: Option<Level>, now: Instant) -> Self {
-        let initial = match spec.initial {
-            Initial::Level(level) => level,
-            Initial::Last => last.unwrap_or(spec.limits.safe),
-            Initial::Keep => spec.limits.safe,
-        };
-        let initial = if spec.limits.pwm { initial } else { Level::switch(initial.is_on()) };
-        let state = State::new(&spec, initial, last.is_some_and(Level::is_on), now);
-        Self { spec, state, wire: Wire::default(), partners: Vec::new(), deadline: None, queued: false }
-    }
-
     fn decide(&mut self, event: Event<'_>, at: Instant, around: &Surroundings) -> Decision {
         let (state, decision) = guard::decide(&self.spec, self.state, event, at, around);
         (self.state, self.deadline) = (state, decision.deadline);
         decision
     }
 
-    const fn level(&self) -> Option<Level> {
+    pub(super) const fn level(&self) -> Option<Level> {
         match self.state.line {
             Line::At(level) => Some(level),
             Line::Absent | Line::Unknown => None,
@@ -60,7 +49,7 @@ impl Cell {
 }
 
 /// What came of one event.
-struct Driven {
+pub(super) struct Driven {
     /// The guard's first answer.
     decision: Decision,
     /// The line did not do as it was told.
@@ -69,78 +58,17 @@ struct Driven {
 
 /// All outputs, by their index in the configuration.
 pub struct Bank {
-    board: Arc<dyn Board>,
-    cells: Vec<Cell>,
+    pub(super) board: Arc<dyn Board>,
+    pub(super) cells: Vec<Cell>,
     /// Outputs to look at again because an interlocked one has changed; each at most once.
-    queue: Vec<usize>,
-    changes: Vec<Change>,
-    connected: bool,
-    closed: bool,
-    now: Instant,
+    pub(super) queue: Vec<usize>,
+    pub(super) changes: Vec<Change>,
+    pub(super) connected: bool,
+    pub(super) closed: bool,
+    pub(super) now: Instant,
 }
 
 impl Bank {
-    /// Requests every line with its initial level; one that cannot be requested is retried by [`Bank::tick`].
-    ///
-    /// `last` gives the level an output had in an earlier run: for [`Initial::Last`], and so that `min_off` counts from
-    /// now where that was on.
-    pub fn open(specs: Vec<Spec>, board: Arc<dyn Board>, last: &dyn Fn(&str) -> Option<Level>, now: Stamp) -> Self {
-        let cells = specs
-            .into_iter()
-            .map(|spec| {
-                let last = last(&spec.name);
-                Cell::new(spec, last, now.at)
-            })
-            .collect();
-        let mut bank =
-            Self { board, cells, queue: Vec::new(), changes: Vec::new(), connected: false, closed: false, now: now.at };
-        bank.link();
-        bank.request_all();
-        bank
-    }
-
-    /// Replaces the specifications: what is the same output (name and line) goes on as it is, under its new limits and
-    /// with what it had heard of the same sources; what is gone is left at its `on_exit` level, before new lines are requested.
-    pub fn reconfigure(
-        &mut self,
-        specs: Vec<Spec>,
-        same_source: &dyn Fn(SourceId, SourceId) -> bool,
-        last: &dyn Fn(&str) -> Option<Level>,
-        now: Stamp,
-    ) {
-        let at = self.advance(now);
-        let same =
-            |cell: &Cell| specs.iter().position(|spec| spec.name == cell.spec.name && spec.drive == cell.spec.drive);
-        let places: Vec<_> = self.cells.iter().map(same).collect();
-        self.exit(|output| places[output].is_none());
-        let mut kept: Vec<Option<Cell>> = specs.iter().map(|_| None).collect();
-        for (cell, place) in std::mem::take(&mut self.cells).into_iter().zip(places) {
-            if let Some(place) = place {
-                kept[place] = Some(cell);
-            }
-        }
-        let connected = self.connected;
-        let adopt = |(spec, kept): (Spec, Option<Cell>)| match kept {
-            Some(mut cell) => {
-                cell.state.adopt(&cell.spec, &spec, same_source, connected, at);
-                Cell { spec, ..cell }
-            }
-            None => {
-                let last = last(&spec.name);
-                let mut cell = Cell::new(spec, last, at);
-                cell.state.loss_at = cell.state.loss_at.filter(|_| !connected);
-                cell
-            }
-        };
-        self.cells = specs.into_iter().zip(kept).map(adopt).collect();
-        self.link();
-        self.request_all();
-        self.changes.clear();
-        for output in 0..self.cells.len() {
-            self.changes.push(Change { output, level: self.cells[output].level() });
-        }
-    }
-
     /// Carries out a command for the output at that index, or says why not. `Ok` may also mean that it only waits for an
     /// interlock's gap.
     ///
@@ -244,18 +172,8 @@ impl Bank {
         self.specs().position(|spec| spec.name == name)
     }
 
-    /// Drives every line to its `on_exit` level as far as its limits allow, those that go off first; after that nothing
-    /// moves any more and commands are refused. Lines with [`Exit::Keep`] are left alone.
-    pub fn shutdown(&mut self, now: Stamp) {
-        self.advance(now);
-        if !self.closed {
-            self.exit(|_| true);
-            self.closed = true;
-        }
-    }
-
     /// The time, never running backwards: messages are stamped by other threads.
-    fn advance(&mut self, now: Stamp) -> Instant {
+    pub(super) fn advance(&mut self, now: Stamp) -> Instant {
         self.now = self.now.max(now.at);
         self.now
     }
@@ -263,60 +181,6 @@ impl Bank {
     /// How many outputs still move: all, or none after the shutdown.
     const fn open_cells(&self) -> usize {
         if self.closed { 0 } else { self.cells.len() }
-    }
-
-    /// Finds the partners and makes room, so that nothing allocates later.
-    fn link(&mut self) {
-        let count = self.cells.len();
-        for output in 0..count {
-            let names = |from: usize, to: usize| self.cells[from].spec.limits.interlock.contains(&to);
-            let partners = (0..count).filter(|&p| p != output && (names(output, p) || names(p, output))).collect();
-            self.cells[output].partners = partners;
-        }
-        self.queue.reserve(count);
-        self.changes.reserve(max_changes(count));
-    }
-
-    /// Requests the lines that are not open: those taken over as they are found, then those that go off, then those that
-    /// go on, so that an interlock knows its partners before it lets one on.
-    fn request_all(&mut self) {
-        let (board, now) = (Arc::clone(&self.board), self.now);
-        let alone = Surroundings::default();
-        for Cell { spec, state, wire, .. } in &mut self.cells {
-            if spec.initial == Initial::Keep && state.line == Line::Absent {
-                let found = wire.take_over(board.as_ref(), &spec.name, &spec.drive);
-                *state = guard::decide(spec, *state, found.map_or(Event::Failed, Event::Found), now, &alone).0;
-            }
-        }
-        for goes_on in [false, true] {
-            for output in 0..self.cells.len() {
-                let Cell { spec, state, .. } = &self.cells[output];
-                let asked = || guard::decide(spec, *state, Event::Tick, now, &alone).1.write;
-                if state.line == Line::Absent && asked().is_some_and(Level::is_on) == goes_on {
-                    self.drive(output, Event::Tick, now);
-                }
-            }
-        }
-        for output in 0..self.cells.len() {
-            self.drive(output, Event::Tick, self.now);
-        }
-        self.settle(self.now);
-    }
-
-    /// Drives the open lines among `which` to their `on_exit` level, those that go off first.
-    fn exit(&mut self, which: impl Fn(usize) -> bool) {
-        for on in [false, true] {
-            for output in 0..self.cells.len() {
-                let cell = &self.cells[output];
-                let Exit::Level(level) = cell.spec.on_exit else { continue };
-                if which(output) && level.is_on() == on && cell.wire.is_open() {
-                    self.drive(output, Event::Exit(level), self.now);
-                }
-            }
-        }
-        while let Some(output) = self.queue.pop() {
-            self.cells[output].queued = false;
-        }
     }
 
     /// Switches the partners off for a granted command; if one does not go, the command is refused after all.
@@ -339,7 +203,7 @@ impl Bank {
     }
 
     /// Looks again at everything interlocked with what has changed, until nothing changes.
-    fn settle(&mut self, at: Instant) {
+    pub(super) fn settle(&mut self, at: Instant) {
         while let Some(output) = self.queue.pop() {
             self.cells[output].queued = false;
             self.drive(output, Event::Tick, at);
@@ -348,7 +212,7 @@ impl Bank {
 
     /// Puts one event to the guard and does what it says, until it says nothing more; gives its first answer, and whether
     /// the line did as it was told.
-    fn drive(&mut self, output: usize, event: Event<'_>, at: Instant) -> Driven {
+    pub(super) fn drive(&mut self, output: usize, event: Event<'_>, at: Instant) -> Driven {
         let around = self.surroundings(output);
         let cell = &mut self.cells[output];
         let (level, shown) = (cell.level(), (cell.state.line, cell.state.claims()));
@@ -409,14 +273,14 @@ impl Bank {
 }
 
 /// How many changes are kept while nobody asks for them: more than there are outputs, so one is always overtaken.
-const fn max_changes(outputs: usize) -> usize {
+pub(super) const fn max_changes(outputs: usize) -> usize {
     8 * outputs + 8
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Rig, after, off, on, switch};
-    use super::super::{Follow, Limits, Require, Rule};
+    use super::super::{Exit, Follow, Initial, Limits, Require, Rule};
     use super::*;
     use crate::command::Wish;
     use crate::line::Initial as Request;
@@ -903,6 +767,47 @@ mod tests {
         }
         let rig = Rig::found(specs, Level::ON);
         assert!(rig.level(0) != Some(Level::ON) || rig.level(1) != Some(Level::ON));
+    }
+
+    #[test]
+    fn of_two_interlocked_outputs_that_start_on_one_stays_off_for_good() {
+        let mut specs = pair(false, secs(1));
+        for spec in &mut specs {
+            spec.initial = Initial::Level(Level::ON);
+        }
+        let mut rig = Rig::new(specs);
+        rig.run(secs(1));
+        let first = usize::from(rig.level(1) == Some(Level::ON));
+        assert_eq!((rig.level(first), rig.level(1 - first)), (Some(Level::ON), Some(Level::OFF)));
+        rig.command(first, off()).expect("off");
+        rig.run(MINUTE);
+        assert_eq!(rig.level(1 - first), Some(Level::OFF), "nobody has asked for it since");
+    }
+
+    #[test]
+    fn a_waiting_command_is_over_if_the_other_fails_meanwhile() {
+        let mut specs = pair(true, secs(10));
+        specs[0].follow = follow(secs(10_000));
+        let mut rig = Rig::new(specs);
+        rig.run(secs(10));
+        rig.value(0, 500.0);
+        rig.board.break_line("up", true);
+        assert_eq!(rig.command(1, on()), Err(Refusal::Interlock), "it cannot be switched off");
+        rig.board.break_line("up", false);
+        rig.run(MINUTE);
+        assert_eq!((rig.level(0), rig.level(1)), (Some(Level::ON), Some(Level::OFF)), "the rule has it again");
+    }
+
+    #[test]
+    fn auto_gives_an_output_back_to_a_rule_whose_max_on_ran_out() {
+        let mut spec = limits(|l| l.max_on = Some(secs(10)));
+        spec.follow = follow(MINUTE);
+        let mut rig = Rig::new(vec![spec]);
+        rig.value(0, 500.0);
+        rig.run(secs(20));
+        assert_eq!(rig.level(0), Some(Level::OFF));
+        rig.command(0, Wish::Auto).expect("auto");
+        assert_eq!(rig.level(0), Some(Level::ON));
     }
 
     #[test]

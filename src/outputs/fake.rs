@@ -54,15 +54,24 @@ pub(super) fn switch(name: &str) -> Spec {
 #[derive(Default)]
 pub(super) struct World {
     pub(super) now: Instant,
-    /// Every successful write: when, which line, what level.
+    /// Every write that had an effect: when, which line, what level.
     pub(super) writes: Vec<(Instant, String, Level)>,
     /// The level each line really has.
     pub(super) levels: HashMap<String, Level>,
     requests: Vec<(String, Request)>,
     attempts: HashMap<String, usize>,
     broken: HashMap<String, bool>,
+    /// Broken lines do what they are told and report a failure all the same.
+    pub(super) sly: bool,
     broken_level: HashMap<String, Level>,
     found: Level,
+}
+
+impl World {
+    fn record(&mut self, line: &str, level: Level) {
+        self.writes.push((self.now, line.to_owned(), level));
+        self.levels.insert(line.to_owned(), level);
+    }
 }
 
 /// A board whose lines are named by their [`LineId::Name`].
@@ -106,12 +115,13 @@ impl FakeBoard {
         *world.attempts.entry(line.to_owned()).or_default() += 1;
         let broken = world.broken.get(line).copied().unwrap_or(false);
         if broken || (level.is_some() && world.broken_level.get(line).copied() == level) {
+            if let (true, Some(level)) = (world.sly && world.levels.contains_key(line), level) {
+                world.record(line, level);
+            }
             return Err(Failure::new(Reason::Bus, "broken for the test"));
         }
         if let Some(level) = level {
-            let now = world.now;
-            world.writes.push((now, line.to_owned(), level));
-            world.levels.insert(line.to_owned(), level);
+            world.record(line, level);
         } else {
             let found = world.found;
             world.levels.entry(line.to_owned()).or_insert(found);

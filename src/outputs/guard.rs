@@ -30,14 +30,15 @@
 //!   what was on before is not known. Only commands switch others off, so two rules never take turns; a waiting command
 //!   goes before a rule, and is over if somebody else gets on first.
 //! - **After a `for`**: `follow`, or safe where nothing is followed; so ON for 5 s ends in off. A `for` of an OFF may be
-//!   longer than `max_on`.
+//!   longer than `max_on`; one of AUTO means nothing.
 //! - **The server** counts as away from the start until it is first connected. One absence leads to safe once: a command
 //!   given meanwhile (locally) is carried out and stays.
 //! - **While the line cannot be driven** a command for the safe level is tried at once, others are refused. A rule
 //!   leaves the line at safe until the pause after the failure is over.
 //! - **Expired** is what is not known to be in time: a command with `expires` needs a known date.
 
-pub use super::state::{Line, Mode, State, Surroundings};
+pub use super::state::{Line, Mode, State};
+pub use super::surroundings::Surroundings;
 
 use super::Spec;
 use super::state::{Block, Heard, Target};

@@ -7,11 +7,13 @@ mod bank;
 #[cfg(test)]
 mod fake;
 pub mod guard;
+mod life_cycle;
 #[cfg(test)]
 mod properties;
 mod rule;
 mod safe_table;
 mod state;
+mod surroundings;
 mod wire;
 
 pub use bank::{Bank, Change};

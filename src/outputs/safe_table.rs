@@ -90,3 +90,67 @@ impl SafeTable {
         off.into_iter().chain(on).map(request).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeBoard, switch};
+    use super::*;
+    use crate::line::{Active, LineId, PwmId};
+
+    fn specs() -> Vec<Spec> {
+        let mut fan = switch("fan");
+        fan.limits.safe = Level::ON;
+        fan.drive = Drive::Pwm {
+            channel: PwmId::Channel { chip: "pwmchip0".to_owned(), channel: 1 },
+            frequency_hz: 25_000,
+            active: Active::Low,
+        };
+        let mut valve = switch("valve");
+        valve.drive =
+            Drive::Switch { line: LineId::Offset { chip: "gpiochip1".to_owned(), offset: 6 }, active: Active::Low };
+        vec![fan, switch("beacon"), valve]
+    }
+
+    #[test]
+    fn a_table_is_read_as_it_was_written() {
+        let table = SafeTable::of(&specs());
+        assert_eq!(SafeTable::from_json(&table.to_json()).expect("its own text"), table);
+        assert_eq!(
+            SafeTable::of(&specs()[1..2]).to_json(),
+            r#"{"version":1,"outputs":[{"name":"beacon","drive":{"switch":{"line":{"name":"beacon"},"active":"high"}},"safe":0}]}"#
+        );
+    }
+
+    #[test]
+    fn anything_else_is_refused_whole() {
+        let good = SafeTable::of(&specs()).to_json();
+        for (find, replace) in [
+            ("\"version\":1", "\"version\":2"),
+            ("\"safe\":10000", "\"safe\":10001"),
+            ("\"safe\":10000", "\"safe\":-1"),
+            ("\"offset\":6", "\"offset\":6,\"extra\":1"),
+            ("\"name\":\"fan\",", ""),
+            ("\"active\":\"low\"", "\"active\":\"LOW\""),
+            ("{\"version\"", "{\"extra\":0,\"version\""),
+        ] {
+            let bad = good.replacen(find, replace, 1);
+            assert_ne!(bad, good, "{find}");
+            assert!(SafeTable::from_json(&bad).is_err(), "{bad}");
+        }
+        for end in 0..good.len() {
+            assert!(SafeTable::from_json(&good[..end]).is_err(), "torn at {end}");
+        }
+        assert!(matches!(SafeTable::from_json(&" ".repeat(MAX_LEN + 1)), Err(TableError::TooLong(_))));
+    }
+
+    #[test]
+    fn every_line_is_led_to_safe_off_before_on_whatever_fails() {
+        let board = FakeBoard::default();
+        board.break_line("beacon", true);
+        let applied = SafeTable::of(&specs()).apply(&board);
+        let outcomes: Vec<_> = applied.iter().map(|one| (one.name.as_str(), one.safe, one.line.is_ok())).collect();
+        assert_eq!(outcomes, [("beacon", Level::OFF, false), ("valve", Level::OFF, true), ("fan", Level::ON, true)]);
+        assert_eq!(board.writes("gpiochip1:6"), [Level::OFF]);
+        assert_eq!(board.writes("pwmchip0:1"), [Level::ON]);
+    }
+}

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock. Invariant: [`State::target`] gives a level other than safe only where nothing forbids it,
 //! so that no event, however it changed the state, can lead around a limit.
 
+use super::surroundings::Surroundings;
 use super::{Limits, SourceId, Spec};
 use crate::clock::Instant;
 use crate::line::Level;
@@ -259,11 +260,11 @@ impl State {
         if !level.is_on() {
             return None;
         }
-        if around.on || (around.claimed && self.mode == Mode::Auto) {
+        if around.is_on() || (around.is_claimed() && self.mode == Mode::Auto) {
             return Some(Block::Conflict);
         }
         let is_on = matches!(self.line, Line::At(level) if level.is_on());
-        (!is_on && now < around.clear_at).then_some(Block::Gap { seen: now < around.seen_clear_at })
+        (!is_on && now < around.clear_at()).then_some(Block::Gap { seen: now < around.seen_clear_at() })
     }
 
     /// When `min_off` is over.
@@ -316,48 +317,4 @@ pub(super) enum Block {
         /// See above.
         seen: bool,
     },
-}
-
-/// What the interlocked outputs mean for this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// One is on, or nobody knows whether it is.
-    on: bool,
-    /// One could not be switched off if we asked.
-    stuck: bool,
-    /// One waits for its gap to carry out a command.
-    claimed: bool,
-    /// All gaps are over from here on…
-    clear_at: Instant,
-    /// …and from here on those that began with a change that was seen.
-    seen_clear_at: Instant,
-}
-
-impl Surroundings {
-    /// Adds one interlocked output; `gap` is the longer one of the two.
-    pub fn meet(&mut self, other: &State, gap: Duration) {
-        self.on |= !other.line.is_off();
-        self.stuck |= !matches!(other.line, Line::At(_));
-        self.claimed |= other.claims();
-        let clear_at = other.off_since.map_or(Instant::default(), |since| since + gap);
-        self.clear_at = self.clear_at.max(clear_at);
-        if other.was_on {
-            self.seen_clear_at = self.seen_clear_at.max(clear_at);
-        }
-    }
-
-    /// Whether one of them can only be waited for.
-    pub(super) const fn is_stuck(&self) -> bool {
-        self.stuck
-    }
-
-    /// Whether one of them waits to carry out a command.
-    pub(super) const fn is_claimed(&self) -> bool {
-        self.claimed
-    }
-
-    /// When every gap is over.
-    pub(super) const fn clear_at(&self) -> Instant {
-        self.clear_at
-    }
 }
