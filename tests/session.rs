@@ -287,7 +287,7 @@ async fn a_persistent_session_gets_what_was_sent_while_it_was_away() {
     let twice = Outgoing { qos: QoS::ExactlyOnce, ..message("back", "3") };
     let watcher = server.subscribe(&["back"]);
     for token in 0..200 {
-        while second.room() == 0 {
+        while second.room_at(QoS::ExactlyOnce) == 0 {
             until(&mut second, "an ack", |event| matches!(event, Event::Acked(_)).then_some(())).await;
         }
         second.publish(&twice, Some(token)).expect("room");

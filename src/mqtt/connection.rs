@@ -92,9 +92,9 @@ impl Connection {
         }
     }
 
-    /// How many more publishes at QoS 1 and 2 fit; none while subscriptions wait for ids, as those go first.
-    pub fn room(&self) -> usize {
-        if self.unasked.is_empty() { self.window.room() } else { 0 }
+    /// How many more publishes at `qos` fit; none above QoS 0 while subscriptions wait for ids, as those go first.
+    pub fn room(&self, qos: QoS) -> usize {
+        if self.unasked.is_empty() || qos == QoS::AtMostOnce { self.window.room(qos) } else { 0 }
     }
 
     /// Bytes that wait to be written.
@@ -108,8 +108,7 @@ impl Connection {
         if message.topic.len() > encode::MAX_STRING || size > MAX_BACKLOG {
             return Err(PublishError::TooLong);
         }
-        let no_id = message.qos != QoS::AtMostOnce && self.room() == 0;
-        if no_id || self.output.len() + size > MAX_BACKLOG {
+        if self.room(message.qos) == 0 || self.output.len() + size > MAX_BACKLOG {
             return Err(PublishError::Full);
         }
         self.put_publish(message, token).ok_or(PublishError::Full)

@@ -27,6 +27,8 @@ pub(super) const TIME_OUT: Duration = Duration::from_secs(10);
 pub(super) const READ_CHUNK: usize = 4 * 1024;
 /// A CONNACK has 4 bytes; what starts with a longer packet is no MQTT server.
 const LONGEST_FIRST_PACKET: usize = 1024;
+/// The type of the only packet a server may start with (MQTT 3.1.1, 3.2).
+const CONNACK: u8 = 2;
 /// The first byte of a TLS alert and of a TLS handshake record (RFC 8446, 5.1).
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
@@ -165,6 +167,10 @@ impl Attempt<'_> {
         let sent = sent.await;
         let mut input = BytesMut::with_capacity(READ_CHUNK);
         loop {
+            // Before the decoder takes it away.
+            if input.first().is_some_and(|first| first >> 4 != CONNACK) {
+                return Err(self.stranger(&input));
+            }
             match Packet::read(&mut input, LONGEST_FIRST_PACKET) {
                 Ok(Packet::ConnAck(connack)) if connack.code == rumqttc::ConnectReturnCode::Success => {
                     return Ok(Opened { stream, input, session_present: connack.session_present });
@@ -176,9 +182,6 @@ impl Attempt<'_> {
                     return Err(failure::malformed(&error));
                 }
                 Err(_) => return Err(self.stranger(&input)),
-            }
-            if input.first().is_some_and(|first| first >> 4 != 2) {
-                return Err(self.stranger(&input));
             }
             // What the server said before it closed tells more than that we could not write.
             let received = stream.read_buf(&mut input).await;
