@@ -329,6 +329,39 @@ async fn an_attempt_goes_on_though_its_caller_is_called_away() {
 }
 
 #[tokio::test]
+async fn what_was_received_but_not_acked_is_the_callers_to_send_again() {
+    let server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let watcher = server.subscribe(&["reading"]);
+    let mut session = session(options("drone01", proxy.port()));
+    connected(&mut session).await;
+    proxy.set(Mode::SwallowAcks);
+    session.publish(&message("reading", "1"), Some(1)).expect("room");
+    session.flush();
+    watcher.wait_for("reading", "1");
+    let waiting = tokio::time::timeout(Duration::from_millis(100), session.event()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    assert_eq!(session.room(), 79);
+    proxy.set(Mode::Forward);
+    proxy.cut();
+    disconnected(&mut session).await;
+    connected(&mut session).await;
+    assert_eq!(session.room(), 80, "every connection starts from nothing");
+    session.publish(&message("reading", "1"), Some(1)).expect("room");
+    acked(&mut session, 1).await;
+    watcher.wait_until("the same again", |messages| (messages.len() == 2).then_some(()));
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_named() {
+    let mut options = options("drone01", 1883);
+    options.server = Server::Tcp { host: "no-such-host.invalid".into(), port: 1883 };
+    let (cause, _) = disconnected(&mut session(options)).await;
+    let told = cause.starts_with("cannot resolve `no-such-host.invalid`: ");
+    assert!(told || cause.starts_with("no answer from DNS about"), "{cause}");
+}
+
+#[tokio::test]
 async fn ten_thousand_publishes_survive_a_link_that_breaks_again_and_again() {
     const ALL: u64 = 10_000;
     let server = Mosquitto::start();

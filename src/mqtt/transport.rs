@@ -12,12 +12,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, rustls};
 
@@ -121,9 +122,12 @@ impl Attempt<'_> {
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let found = tokio::net::lookup_host((bare(host), port)).await;
-        let found = found.map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))?;
-        Ok(found.collect())
+        if let Ok(address) = bare(host).parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        resolve(host.to_owned(), port)
+            .await
+            .map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))
     }
 
     /// Tries one address with its share of the time that is left.
@@ -204,6 +208,18 @@ impl Attempt<'_> {
         };
         self.unreachable(cause)
     }
+}
+
+/// Asks the system's resolver, on a thread of its own: it may hang for minutes, and the end of the runtime must not wait
+/// for it.
+async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (answer, answered) = oneshot::channel();
+    let ask = move || {
+        // Nobody listens any more once the attempt has timed out.
+        let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    };
+    std::thread::Builder::new().name("resolver".into()).spawn(ask)?;
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the resolver ended without an answer")))
 }
 
 /// An IPv6 address without the brackets it has in a URL.
