@@ -7,7 +7,7 @@ use super::failure::{self, Class, Failure, words};
 use super::tls::Trust;
 use super::{Options, Server};
 use bytes::BytesMut;
-use rumqttc::{Connect, LastWill, Packet};
+use rumqttc::{ConnAck, Connect, ConnectReturnCode, LastWill, Packet};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::Future;
@@ -171,31 +171,37 @@ impl Attempt<'_> {
         let sent = sent.await;
         let mut input = BytesMut::with_capacity(READ_CHUNK);
         loop {
-            // Before the decoder takes it away.
-            if input.first().is_some_and(|first| first >> 4 != CONNACK) {
-                return Err(self.stranger(&input));
-            }
-            match Packet::read(&mut input, LONGEST_FIRST_PACKET) {
-                Ok(Packet::ConnAck(connack)) if connack.code == rumqttc::ConnectReturnCode::Success => {
-                    return Ok(Opened { stream, input, session_present: connack.session_present });
-                }
-                Ok(Packet::ConnAck(connack)) => return Err(failure::refusal(connack.code, &options.client_id)),
-                Ok(_) => return Err(self.stranger(&input)),
-                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {}
-                Err(error @ rumqttc::mqttbytes::Error::InvalidConnectReturnCode(_)) => {
-                    return Err(failure::malformed(&error));
-                }
-                Err(_) => return Err(self.stranger(&input)),
+            if let Some(connack) = self.connack(&mut input)? {
+                return match connack.code {
+                    ConnectReturnCode::Success => {
+                        Ok(Opened { stream, input, session_present: connack.session_present })
+                    }
+                    code => Err(failure::refusal(code, &options.client_id)),
+                };
             }
             // What the server said before it closed tells more than that we could not write.
-            let received = stream.read_buf(&mut input).await;
-            let failed = match (received, &sent) {
+            let error = match (stream.read_buf(&mut input).await, &sent) {
                 (Ok(1..), _) => continue,
-                (Ok(0), Err(error)) => failure::unaccepted(error, self.server, self.trust()),
-                (Ok(0), Ok(())) => failure::unaccepted(&io::ErrorKind::UnexpectedEof.into(), self.server, self.trust()),
-                (Err(error), _) => failure::unaccepted(&error, self.server, self.trust()),
+                (Err(error), _) => error,
+                (Ok(0), Err(error)) if !failure::ended(error) => io::Error::new(error.kind(), error.to_string()),
+                (Ok(0), _) => io::ErrorKind::UnexpectedEof.into(),
             };
-            return Err(failed);
+            return Err(failure::unaccepted(&error, self.server, self.trust()));
+        }
+    }
+
+    /// The packet a server starts with, `None` while it is not whole.
+    fn connack(&self, input: &mut BytesMut) -> Result<Option<ConnAck>, Failure> {
+        use rumqttc::mqttbytes::Error;
+        // Before the decoder takes it away.
+        if input.first().is_some_and(|first| first >> 4 != CONNACK) {
+            return Err(self.stranger(input));
+        }
+        match Packet::read(input, LONGEST_FIRST_PACKET) {
+            Ok(Packet::ConnAck(connack)) => Ok(Some(connack)),
+            Err(Error::InsufficientBytes(_)) => Ok(None),
+            Err(error @ Error::InvalidConnectReturnCode(_)) => Err(failure::malformed(&error)),
+            _ => Err(self.stranger(input)),
         }
     }
 
