@@ -287,7 +287,7 @@ async fn a_persistent_session_gets_what_was_sent_while_it_was_away() {
     let twice = Outgoing { qos: QoS::ExactlyOnce, ..message("back", "3") };
     let watcher = server.subscribe(&["back"]);
     for token in 0..200 {
-        while second.room() == 0 {
+        while second.room_at(QoS::ExactlyOnce) == 0 {
             until(&mut second, "an ack", |event| matches!(event, Event::Acked(_)).then_some(())).await;
         }
         second.publish(&twice, Some(token)).expect("room");
@@ -326,6 +326,39 @@ async fn an_attempt_goes_on_though_its_caller_is_called_away() {
         let _ = tokio::time::timeout(Duration::from_millis(1), session.event()).await;
     }
     assert_eq!(proxy.accepted(), 1, "one attempt, never started again");
+}
+
+#[tokio::test]
+async fn what_was_received_but_not_acked_is_the_callers_to_send_again() {
+    let server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let watcher = server.subscribe(&["reading"]);
+    let mut session = session(options("drone01", proxy.port()));
+    connected(&mut session).await;
+    proxy.set(Mode::SwallowAcks);
+    session.publish(&message("reading", "1"), Some(1)).expect("room");
+    session.flush();
+    watcher.wait_for("reading", "1");
+    let waiting = tokio::time::timeout(Duration::from_millis(100), session.event()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    assert_eq!(session.room(), 79);
+    proxy.set(Mode::Forward);
+    proxy.cut();
+    disconnected(&mut session).await;
+    connected(&mut session).await;
+    assert_eq!(session.room(), 80, "every connection starts from nothing");
+    session.publish(&message("reading", "1"), Some(1)).expect("room");
+    acked(&mut session, 1).await;
+    watcher.wait_until("the same again", |messages| (messages.len() == 2).then_some(()));
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_named() {
+    let mut options = options("drone01", 1883);
+    options.server = Server::Tcp { host: "no-such-host.invalid".into(), port: 1883 };
+    let (cause, _) = disconnected(&mut session(options)).await;
+    let told = cause.starts_with("cannot resolve `no-such-host.invalid`: ");
+    assert!(told || cause.starts_with("no answer from DNS about"), "{cause}");
 }
 
 #[tokio::test]

@@ -128,8 +128,10 @@ async fn acks_out_of_order_bring_their_tokens_and_never_block() {
         }
         for token in (0..80).rev() {
             link.say(Packet::PubAck(PubAck::new(ids[token as usize]))).await;
-            link.say(Packet::PubAck(PubAck::new(ids[token as usize]))).await;
             acked(&mut session, round * 100 + token).await;
+            if token > 0 {
+                link.say(Packet::PubAck(PubAck::new(ids[token as usize]))).await;
+            }
         }
         assert_eq!(session.room(), 80);
     }

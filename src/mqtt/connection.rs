@@ -3,18 +3,18 @@
 //! A turn takes what is buffered, packet by packet, then writes everything there is to write at once, then reads once,
 //! then looks at the deadlines. Nothing is kept that a later connection could need, except by the caller.
 //!
-//! It does not deliver a message at QoS 2 twice: the ids it has seen are the caller's, since they outlive the connection.
+//! What each packet of the server leads to is in `incoming`.
 
 use super::alarm::Alarm;
 use super::encode;
-use super::failure::{self, Class, Failure};
+use super::failure::{Class, Failure};
 use super::transport::{Opened, READ_CHUNK, Stream};
 use super::window::{ACK_TIME_OUT, Window};
-use super::{Event, MAX_INCOMING_PACKET, Message, Outgoing, PublishError, Statistics, Token};
+use super::{Event, Outgoing, PublishError, Statistics, Token};
 use crate::clock::{Clock, Instant};
 use crate::topic::QoS;
 use bytes::{Buf, BytesMut};
-use rumqttc::{Packet, PubAck, PubComp, PubRec, Publish, SubAck, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{Packet, SubscribeFilter};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
@@ -26,8 +26,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes that may wait to be written before a publish is refused.
 pub(super) const MAX_BACKLOG: usize = 1024 * 1024;
-/// A buffer that has grown beyond this is given back once it is empty.
-const KEEP_BUFFER: usize = 64 * 1024;
+/// A buffer that has held more is given back once it is empty.
+const KEEP_BUFFER: usize = 128 * 1024;
 /// Bytes of filters in one SUBSCRIBE; some servers limit what they accept.
 const SUBSCRIBE_CHUNK: usize = 4 * 1024;
 /// Filters in one SUBSCRIBE; some cloud services take no more.
@@ -40,22 +40,25 @@ type WriteError = io::Error;
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     clock: Arc<dyn Clock>,
-    input: BytesMut,
+    pub(super) input: BytesMut,
     output: BytesMut,
+    /// The most bytes each of them has held.
+    most_input: usize,
+    most_output: usize,
     /// The transport holds bytes of its own that it has not sent.
     unflushed: bool,
     write_error: Option<WriteError>,
-    window: Window,
+    pub(super) window: Window,
     /// Subscriptions that found no id free.
     unasked: VecDeque<SubscribeFilter>,
     /// Events of a packet that had several.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     keep_alive: Duration,
-    awaits_pong: bool,
-    received: Instant,
+    pub(super) awaits_pong: bool,
+    pub(super) received: Instant,
     written: Instant,
     /// What remains to be said is said and acked; messages are neither taken nor acked any more.
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 /// How a connection turns a transport's error into words.
@@ -79,6 +82,8 @@ impl Connection {
             clock,
             input: opened.input,
             output: BytesMut::with_capacity(READ_CHUNK),
+            most_input: 0,
+            most_output: 0,
             unflushed: false,
             write_error: None,
             window: Window::new(now, opened.session_present),
@@ -92,9 +97,9 @@ impl Connection {
         }
     }
 
-    /// How many more publishes at QoS 1 and 2 fit; none while subscriptions wait for ids, as those go first.
-    pub fn room(&self) -> usize {
-        if self.unasked.is_empty() { self.window.room() } else { 0 }
+    /// How many more publishes at `qos` fit; none above QoS 0 while subscriptions wait for ids, as those go first.
+    pub fn room(&self, qos: QoS) -> usize {
+        if self.unasked.is_empty() || qos == QoS::AtMostOnce { self.window.room(qos) } else { 0 }
     }
 
     /// Bytes that wait to be written.
@@ -108,8 +113,7 @@ impl Connection {
         if message.topic.len() > encode::MAX_STRING || size > MAX_BACKLOG {
             return Err(PublishError::TooLong);
         }
-        let no_id = message.qos != QoS::AtMostOnce && self.room() == 0;
-        if no_id || self.output.len() + size > MAX_BACKLOG {
+        if self.room(message.qos) == 0 || self.output.len() + size > MAX_BACKLOG {
             return Err(PublishError::Full);
         }
         self.put_publish(message, token).ok_or(PublishError::Full)
@@ -139,7 +143,8 @@ impl Connection {
         self.ask();
     }
 
-    fn ask(&mut self) {
+    /// Sends as many of the subscriptions that wait as there are ids for.
+    pub(super) fn ask(&mut self) {
         while !self.unasked.is_empty() {
             let mut bytes = 0;
             let fits = |filter: &&SubscribeFilter| {
@@ -208,6 +213,7 @@ impl Connection {
 
     /// Writes what there is to write without waiting, and notes an error for the next turn.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) {
+        self.most_output = self.most_output.max(self.output.len());
         while !self.output.is_empty() && self.write_error.is_none() {
             match pin!(self.stream.write(&self.output)).poll(cx) {
                 Poll::Pending => return,
@@ -229,12 +235,12 @@ impl Connection {
                 Poll::Ready(Err(error)) => self.write_error = Some(error),
             }
         }
-        give_back(&mut self.output);
+        give_back(&mut self.output, &mut self.most_output);
     }
 
     /// One read; ready once there are new bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> Poll<Result<(), Failure>> {
-        give_back(&mut self.input);
+        give_back(&mut self.input, &mut self.most_input);
         self.input.reserve(READ_CHUNK);
         let count = match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
             Poll::Pending => return Poll::Pending,
@@ -243,92 +249,13 @@ impl Connection {
         };
         let count = count.map_err(|error| (turn.explain)(&error))?;
         self.received = self.clock.now();
+        self.most_input = self.most_input.max(self.input.len());
         turn.statistics.bytes_in += count as u64;
         Poll::Ready(Ok(()))
     }
 
-    fn next_event(&mut self, turn: &mut Turn<'_>) -> Result<Option<Event>, Failure> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
-            }
-            let packet = match Packet::read(&mut self.input, MAX_INCOMING_PACKET) {
-                Ok(packet) => packet,
-                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => return Ok(None),
-                Err(error) => return Err(failure::malformed(&error)),
-            };
-            if let Some(event) = self.take(packet, turn)? {
-                return Ok(Some(event));
-            }
-        }
-    }
-
-    fn take(&mut self, packet: Packet, turn: &mut Turn<'_>) -> Result<Option<Event>, Failure> {
-        match packet {
-            Packet::Publish(publish) => return Ok(self.take_publish(publish, turn)),
-            Packet::PubRel(release) => {
-                // Answered whether or not we know it: it may belong to an earlier connection of this session.
-                turn.delivered.remove(&release.pkid);
-                self.put(&Packet::PubComp(PubComp { pkid: release.pkid }));
-            }
-            Packet::PubRec(received) => {
-                let release = self.window.pubrec(received.pkid, self.received);
-                self.put(&Packet::PubRel(release));
-            }
-            Packet::PubAck(ack) => {
-                let token = self.window.puback(ack.pkid, self.received);
-                self.ask();
-                return Ok(token.map(Event::Acked));
-            }
-            Packet::PubComp(complete) => {
-                let token = self.window.pubcomp(complete.pkid, self.received);
-                self.ask();
-                return Ok(token.map(Event::Acked));
-            }
-            Packet::SubAck(ack) => self.take_suback(&ack),
-            Packet::PingResp => self.awaits_pong = false,
-            Packet::UnsubAck(_) => {}
-            other => {
-                let kind = format!("{other:?}");
-                let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-                let cause = format!("the server sent {}, which only clients send", kind.to_uppercase());
-                return Err(Failure::new(Class::Abandoned, cause));
-            }
-        }
-        Ok(None)
-    }
-
-    fn take_publish(&mut self, publish: Publish, turn: &mut Turn<'_>) -> Option<Event> {
-        if self.closing {
-            return None;
-        }
-        match publish.qos {
-            rumqttc::QoS::AtMostOnce => {}
-            rumqttc::QoS::AtLeastOnce => self.put(&Packet::PubAck(PubAck::new(publish.pkid))),
-            rumqttc::QoS::ExactlyOnce => {
-                self.put(&Packet::PubRec(PubRec::new(publish.pkid)));
-                if !turn.delivered.insert(publish.pkid) {
-                    return None;
-                }
-            }
-        }
-        turn.statistics.messages_in += 1;
-        Some(Event::Message(Message { topic: publish.topic, payload: publish.payload, retain: publish.retain }))
-    }
-
-    fn take_suback(&mut self, ack: &SubAck) {
-        let filters = self.window.suback(ack.pkid, self.received).unwrap_or_default();
-        for (filter, code) in filters.into_iter().zip(&ack.return_codes) {
-            if *code == SubscribeReasonCode::Failure {
-                log::error!(filter = filter.as_str(); "the server refused a subscription");
-                self.events.push_back(Event::SubscriptionRefused { filter });
-            }
-        }
-        self.ask();
-    }
-
     /// Appends a packet that is not a publish.
-    fn put(&mut self, packet: &Packet) {
+    pub(super) fn put(&mut self, packet: &Packet) {
         packet.write(&mut self.output, usize::MAX).expect("nothing of ours is above 256 MiB");
     }
 
@@ -376,9 +303,10 @@ impl Connection {
     }
 }
 
-/// Frees an empty buffer that one large packet has made large.
-fn give_back(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > KEEP_BUFFER {
+/// Frees an empty buffer that has held more than it is worth keeping.
+fn give_back(buffer: &mut BytesMut, most: &mut usize) {
+    if buffer.is_empty() && *most > KEEP_BUFFER {
         *buffer = BytesMut::with_capacity(READ_CHUNK);
+        *most = 0;
     }
 }

@@ -10,7 +10,7 @@
 //! - its TLS feature pins an old certificate verifier; here the `ClientConfig` is our own.
 //!
 //! Top to bottom: `session` (the pauses, attempts and connections of one server), `connection` (one accepted connection:
-//! two buffers and four deadlines), `window` (packet ids, tokens, acks), `encode` (PUBLISH), `transport` (bytes to and
+//! two buffers and four deadlines), `incoming` (what each packet leads to), `window` (packet ids, tokens, acks), `encode` (PUBLISH), `transport` (bytes to and
 //! from the server, up to CONNACK), `tls` (what is trusted), `failure` (what went wrong, in words), `reconnect` (how long
 //! to wait), `alarm` (one timer).
 //!
@@ -20,6 +20,7 @@ mod alarm;
 mod connection;
 mod encode;
 mod failure;
+mod incoming;
 mod reconnect;
 mod session;
 mod tls;

@@ -77,9 +77,15 @@ impl Session {
         matches!(self.phase, Phase::Connected { .. })
     }
 
-    /// How many publishes at QoS 1 and 2 will be taken now, 0 to 80, counted from the oldest that is not acked.
+    /// How many publishes at QoS 1 will be taken now, 0 to 80, counted from the oldest that is not acked.
     pub fn room(&self) -> usize {
-        self.connection().map_or(0, Connection::room)
+        self.room_at(QoS::AtLeastOnce)
+    }
+
+    /// How many publishes at `qos` will be taken now: 0 to 80 at QoS 1, 0 to 10 at QoS 2, and at QoS 0 whatever
+    /// [`Session::backlog`] allows.
+    pub fn room_at(&self, qos: QoS) -> usize {
+        self.connection().map_or(0, |connection| connection.room(qos))
     }
 
     /// Bytes that wait to be written. They grow with publishes at QoS 0, which have no window, on a link that stalls.

@@ -7,17 +7,18 @@ use super::failure::{self, Class, Failure, words};
 use super::tls::Trust;
 use super::{Options, Server};
 use bytes::BytesMut;
-use rumqttc::{Connect, LastWill, Packet};
+use rumqttc::{ConnAck, Connect, ConnectReturnCode, LastWill, Packet};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, rustls};
 
@@ -27,6 +28,8 @@ pub(super) const TIME_OUT: Duration = Duration::from_secs(10);
 pub(super) const READ_CHUNK: usize = 4 * 1024;
 /// A CONNACK has 4 bytes; what starts with a longer packet is no MQTT server.
 const LONGEST_FIRST_PACKET: usize = 1024;
+/// The type of the only packet a server may start with (MQTT 3.1.1, 3.2).
+const CONNACK: u8 = 2;
 /// The first byte of a TLS alert and of a TLS handshake record (RFC 8446, 5.1).
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
@@ -119,9 +122,12 @@ impl Attempt<'_> {
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let found = tokio::net::lookup_host((bare(host), port)).await;
-        let found = found.map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))?;
-        Ok(found.collect())
+        if let Ok(address) = bare(host).parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        resolve(host.to_owned(), port)
+            .await
+            .map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))
     }
 
     /// Tries one address with its share of the time that is left.
@@ -165,30 +171,37 @@ impl Attempt<'_> {
         let sent = sent.await;
         let mut input = BytesMut::with_capacity(READ_CHUNK);
         loop {
-            match Packet::read(&mut input, LONGEST_FIRST_PACKET) {
-                Ok(Packet::ConnAck(connack)) if connack.code == rumqttc::ConnectReturnCode::Success => {
-                    return Ok(Opened { stream, input, session_present: connack.session_present });
-                }
-                Ok(Packet::ConnAck(connack)) => return Err(failure::refusal(connack.code, &options.client_id)),
-                Ok(_) => return Err(self.stranger(&input)),
-                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {}
-                Err(error @ rumqttc::mqttbytes::Error::InvalidConnectReturnCode(_)) => {
-                    return Err(failure::malformed(&error));
-                }
-                Err(_) => return Err(self.stranger(&input)),
-            }
-            if input.first().is_some_and(|first| first >> 4 != 2) {
-                return Err(self.stranger(&input));
+            if let Some(connack) = self.connack(&mut input)? {
+                return match connack.code {
+                    ConnectReturnCode::Success => {
+                        Ok(Opened { stream, input, session_present: connack.session_present })
+                    }
+                    code => Err(failure::refusal(code, &options.client_id)),
+                };
             }
             // What the server said before it closed tells more than that we could not write.
-            let received = stream.read_buf(&mut input).await;
-            let failed = match (received, &sent) {
+            let error = match (stream.read_buf(&mut input).await, &sent) {
                 (Ok(1..), _) => continue,
-                (Ok(0), Err(error)) => failure::unaccepted(error, self.server, self.trust()),
-                (Ok(0), Ok(())) => failure::unaccepted(&io::ErrorKind::UnexpectedEof.into(), self.server, self.trust()),
-                (Err(error), _) => failure::unaccepted(&error, self.server, self.trust()),
+                (Err(error), _) => error,
+                (Ok(0), Err(error)) if !failure::ended(error) => io::Error::new(error.kind(), error.to_string()),
+                (Ok(0), _) => io::ErrorKind::UnexpectedEof.into(),
             };
-            return Err(failed);
+            return Err(failure::unaccepted(&error, self.server, self.trust()));
+        }
+    }
+
+    /// The packet a server starts with, `None` while it is not whole.
+    fn connack(&self, input: &mut BytesMut) -> Result<Option<ConnAck>, Failure> {
+        use rumqttc::mqttbytes::Error;
+        // Before the decoder takes it away.
+        if input.first().is_some_and(|first| first >> 4 != CONNACK) {
+            return Err(self.stranger(input));
+        }
+        match Packet::read(input, LONGEST_FIRST_PACKET) {
+            Ok(Packet::ConnAck(connack)) => Ok(Some(connack)),
+            Err(Error::InsufficientBytes(_)) => Ok(None),
+            Err(error @ Error::InvalidConnectReturnCode(_)) => Err(failure::malformed(&error)),
+            _ => Err(self.stranger(input)),
         }
     }
 
@@ -201,6 +214,18 @@ impl Attempt<'_> {
         };
         self.unreachable(cause)
     }
+}
+
+/// Asks the system's resolver, on a thread of its own: it may hang for minutes, and the end of the runtime must not wait
+/// for it.
+async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (answer, answered) = oneshot::channel();
+    let ask = move || {
+        // Nobody listens any more once the attempt has timed out.
+        let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    };
+    std::thread::Builder::new().name("resolver".into()).spawn(ask)?;
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the resolver ended without an answer")))
 }
 
 /// An IPv6 address without the brackets it has in a URL.

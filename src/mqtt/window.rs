@@ -18,14 +18,19 @@ use std::time::Duration;
 pub(super) const IN_FLIGHT: u16 = 100;
 /// How many of them publishes may use, counted from the oldest.
 pub(super) const WINDOW: usize = 80;
+/// How many publishes at QoS 2 may be out. Mosquitto holds 20 of one client (`max_inflight_messages`); from MQTT 3.1.1
+/// clients it drops what is beyond and acks it all the same (seen with 2.0.11: PUBREC 151, whose code 3.1.1 cannot carry).
+pub(super) const EXACTLY_ONCE_WINDOW: usize = 10;
 /// How long the oldest may be out while nothing else moves either.
 pub(super) const ACK_TIME_OUT: Duration = Duration::from_secs(30);
 
 /// What an id is out for.
 #[derive(Debug)]
 enum Use {
-    /// A publish that is not acked yet.
+    /// A publish at QoS 1 that is not acked yet.
     Publish(Option<Token>),
+    /// A publish at QoS 2 that is not received yet.
+    ExactlyOnce(Option<Token>),
     /// A publish at QoS 2 whose PUBREL is sent.
     Released(Option<Token>),
     /// The filters of a SUBSCRIBE.
@@ -46,6 +51,8 @@ pub(super) struct Window {
     state: MqttState,
     /// Consecutive ids, the oldest that is out first.
     slots: VecDeque<Slot>,
+    /// How many of them are publishes at QoS 2.
+    exactly_once: usize,
     last_ack: Instant,
     /// PUBCOMPs still to come for ids of an earlier connection.
     swept: usize,
@@ -56,12 +63,17 @@ impl Window {
     /// For a new connection. If the server `resumed` our session it may hold QoS 2 publishes we know nothing of.
     pub fn new(now: Instant, resumed: bool) -> Self {
         let state = MqttState::new(IN_FLIGHT, true);
-        Self { state, slots: VecDeque::new(), last_ack: now, swept: 0, must_sweep: resumed }
+        Self { state, slots: VecDeque::new(), exactly_once: 0, last_ack: now, swept: 0, must_sweep: resumed }
     }
 
-    /// How many more publishes fit.
-    pub fn room(&self) -> usize {
-        WINDOW.saturating_sub(self.slots.len())
+    /// How many more publishes at `qos` fit; at QoS 0 they need no id.
+    pub fn room(&self, qos: QoS) -> usize {
+        let room = WINDOW.saturating_sub(self.slots.len());
+        match qos {
+            QoS::AtMostOnce => usize::MAX,
+            QoS::AtLeastOnce => room,
+            QoS::ExactlyOnce => room.min(EXACTLY_ONCE_WINDOW.saturating_sub(self.exactly_once)),
+        }
     }
 
     /// Whether every id is back.
@@ -73,11 +85,13 @@ impl Window {
     /// unless this is the last thing it will ever say.
     pub fn publish(&mut self, qos: QoS, token: Option<Token>, now: Instant) -> Option<u16> {
         self.has_id().then_some(())?;
-        let qos = rumqttc::qos(qos.level()).expect("a level of 0 to 2");
-        let publish = Publish::from_bytes(String::new(), qos, bytes::Bytes::new());
+        let level = rumqttc::qos(qos.level()).expect("a level of 0 to 2");
+        let publish = Publish::from_bytes(String::new(), level, bytes::Bytes::new());
         let packet = self.outgoing(Request::Publish(publish));
         let rumqttc::Packet::Publish(publish) = packet? else { unreachable!("a publish stays one") };
-        self.slots.push_back(Slot { id: publish.pkid, since: now, used: Use::Publish(token) });
+        let used = if qos == QoS::ExactlyOnce { Use::ExactlyOnce(token) } else { Use::Publish(token) };
+        self.exactly_once += usize::from(qos == QoS::ExactlyOnce);
+        self.slots.push_back(Slot { id: publish.pkid, since: now, used });
         Some(publish.pkid)
     }
 
@@ -124,7 +138,7 @@ impl Window {
     /// PUBREC: PUBREL follows, whether or not somebody waits for it.
     pub fn pubrec(&mut self, id: u16, now: Instant) -> PubRel {
         if let Some(index) = self.index(id)
-            && let Use::Publish(token) = self.slots[index].used
+            && let Use::ExactlyOnce(token) = self.slots[index].used
         {
             self.incoming(rumqttc::Packet::PubRec(rumqttc::PubRec::new(id)));
             self.slots[index].used = Use::Released(token);
@@ -145,6 +159,7 @@ impl Window {
             return None;
         };
         let Use::Released(token) = self.slots[index].used else { return None };
+        self.exactly_once -= 1;
         self.back(index, now);
         token
     }
@@ -234,13 +249,13 @@ mod tests {
     fn the_room_is_counted_from_the_oldest() {
         let mut window = window();
         let ids: Vec<_> = (0..80).map(|token| publish(&mut window, token)).collect();
-        assert_eq!(window.room(), 0);
+        assert_eq!(window.room(QoS::AtLeastOnce), 0);
         for id in &ids[1..] {
             window.puback(*id, NOW);
         }
-        assert_eq!(window.room(), 0, "the first is still out");
+        assert_eq!(window.room(QoS::AtLeastOnce), 0, "the first is still out");
         window.puback(ids[0], NOW);
-        assert_eq!(window.room(), 80);
+        assert_eq!(window.room(QoS::AtLeastOnce), 80);
     }
 
     #[test]
@@ -269,6 +284,17 @@ mod tests {
         assert_eq!(window.puback(id, NOW), None);
         assert_eq!(window.pubcomp(id, NOW), Some(7));
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn exactly_once_has_a_smaller_window() {
+        let mut window = window();
+        let ids: Vec<_> = (0..10).filter_map(|_| window.publish(QoS::ExactlyOnce, None, NOW)).collect();
+        assert_eq!((window.room(QoS::ExactlyOnce), window.room(QoS::AtLeastOnce)), (0, 70));
+        window.pubrec(ids[0], NOW);
+        assert_eq!(window.room(QoS::ExactlyOnce), 0, "received is not complete");
+        window.pubcomp(ids[0], NOW);
+        assert_eq!((window.room(QoS::ExactlyOnce), window.room(QoS::AtLeastOnce)), (1, 71));
     }
 
     #[test]
@@ -309,7 +335,7 @@ mod tests {
             let mut out: Vec<(u16, Token)> = Vec::new();
             let mut token = 0;
             for (index, publish_first, invented) in acks {
-                while publish_first && window.room() > 0 {
+                while publish_first && window.room(QoS::AtLeastOnce) > 0 {
                     let id = publish(&mut window, token);
                     prop_assert!(out.iter().all(|(other, _)| *other != id));
                     out.push((id, token));

@@ -254,7 +254,12 @@ impl Subscriber {
                 return value;
             }
             assert!(!inbox.ended, "mosquitto_sub ended while we waited for {what}");
-            assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}, got {:?}", tail(&inbox.messages));
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited {PATIENCE:?} for {what}, got {} messages: {:?}",
+                inbox.messages.len(),
+                tail(&inbox.messages)
+            );
             inbox = self.inbox.1.wait_timeout(inbox, Duration::from_millis(100)).expect("the inbox").0;
         }
     }
