@@ -1,6 +1,7 @@
 //! `mpl3115a2`: NXP MPL3115A2, barometer and thermometer, used as a barometer: altitude is the gateway's to compute.
 //!
-//! Datasheet: Freescale (now NXP) MPL3115A2, whose sections are cited. Own registers: the one crate for this chip is written for embedded-hal 0.2.
+//! Datasheet: Freescale (now NXP) MPL3115A2, whose sections are cited. Own registers: the one crate for
+//! this chip is written for embedded-hal 0.2.
 //!
 //! Each read starts one measurement in standby mode, waits for the time the datasheet gives for the oversampling, then
 //! asks for the data-ready flags a bounded number of times. Invariant: no value without these flags, and their bits in
