@@ -13,7 +13,8 @@ use std::ops::RangeInclusive;
 pub const DRIVER: Driver = Driver {
     name: "bme280",
     chips: "Bosch BME280",
-    accuracy: "300 to 1100 hPa, ±1 hPa absolute, ±0.12 hPa relative (±1 m); -40 to 85 °C, ±0.5 °C at 25 °C, ±1 °C from 0 to 65 °C; 0 to 100 %, ±3 %",
+    accuracy: "300 to 1100 hPa, ±1 hPa absolute, ±0.12 hPa relative (±1 m); \
+               -40 to 85 °C, ±0.5 °C at 25 °C, ±1 °C from 0 to 65 °C; 0 to 100 %, ±3 %",
     attach: Attach::I2c(bosch::ADDRESSES),
     quantities: &[Quantity::Pressure, Quantity::Temperature, Quantity::Humidity],
     options: &[bosch::OVERSAMPLING, bosch::FILTER],

@@ -11,7 +11,8 @@ use crate::sample::{Failure, Sample, Values};
 pub const DRIVER: Driver = Driver {
     name: "bmp280",
     chips: "Bosch BMP280",
-    accuracy: "300 to 1100 hPa, ±1 hPa absolute, ±0.12 hPa relative (±1 m); -40 to 85 °C, ±0.5 °C at 25 °C, ±1 °C from 0 to 65 °C",
+    accuracy: "300 to 1100 hPa, ±1 hPa absolute, ±0.12 hPa relative (±1 m); \
+               -40 to 85 °C, ±0.5 °C at 25 °C, ±1 °C from 0 to 65 °C",
     attach: Attach::I2c(bosch::ADDRESSES),
     quantities: &[Quantity::Pressure, Quantity::Temperature],
     options: &[bosch::OVERSAMPLING, bosch::FILTER],

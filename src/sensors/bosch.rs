@@ -41,7 +41,7 @@ pub(super) const FILTER: DriverOption = DriverOption {
     doc: "coefficient of the chip's low-pass filter against gusts and slamming doors; 0 is off",
 };
 
-/// 300 to 1100 hPa, and the absolute accuracy of ±1.7 hPa beyond (datasheet, table 2).
+/// 300 to 1100 hPa, and the absolute accuracy of ±1.7 hPa beyond (BMP280, table 2).
 const PRESSURE_HPA: RangeInclusive<f64> = 298.3..=1101.7;
 /// −40 to 85 °C, and the accuracy of ±1.5 °C beyond.
 const TEMPERATURE_CELSIUS: RangeInclusive<f64> = -41.5..=86.5;

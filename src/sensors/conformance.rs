@@ -91,7 +91,7 @@ fn limits(driver: &str, quantity: Quantity) -> RangeInclusive<f64> {
 fn step(driver: &str, quantity: Quantity, options: &Options) -> f64 {
     let option = |name| options.0.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
     match (driver, quantity) {
-        // 16 bits are 16 times coarser than the 20 of the finest setting (BMP280, table 21: 2.62 Pa and 0.005 °C).
+        // 16 bits are 16 times coarser than the 20 of the finest setting (BMP280, tables 4 and 5: 2.62 Pa and 0.005 °C).
         ("bme280" | "bmp280", Quantity::Pressure) => 0.05,
         ("bme280" | "bmp280", Quantity::Temperature) => 0.006,
         ("bme280", Quantity::Humidity) => 0.02,

@@ -41,7 +41,7 @@ const OVERTEMPERATURE: u8 = 3;
 
 /// −55 to 125 °C, and beyond it the accuracy of ±3 °C, short of 127.5 °C where 9 bits end.
 const RANGE_CELSIUS: RangeInclusive<f64> = -58.0..=127.0;
-/// The longest conversion of the family (TMP105 at 12 bits: 320 ms).
+/// Longer than any conversion of the family, of which 12 bits take the longest.
 const CONVERSION_MS: u32 = 320;
 /// Configuration bit 0.
 const SHUTDOWN: u8 = 0x01;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn nine_bits_are_the_lm75s_table() {
-        // SNIS153D, table 1; the seven bits below are undefined and may be anything.
+        // SNIS153D, the table of temperature data; the seven bits below are undefined and may be anything.
         let table =
             [(0x0fa, 125.0), (0x032, 25.0), (0x001, 0.5), (0x000, 0.0), (0x1ff, -0.5), (0x1ce, -25.0), (0x192, -55.0)];
         for (code, expected) in table {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn eleven_bits_are_the_lm75as_table() {
-        // NXP LM75A, table 10.
+        // NXP LM75A, the table of its temperature register.
         let table = [
             (0x3f8, 127.0),
             (0x3f7, 126.875),

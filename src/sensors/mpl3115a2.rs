@@ -1,6 +1,7 @@
 //! `mpl3115a2`: NXP MPL3115A2, barometer and thermometer, used as a barometer: altitude is the gateway's to compute.
 //!
-//! Datasheet: MPL3115A2, revision 3.0. Own registers: the one crate for this chip is written for embedded-hal 0.2.
+//! Datasheet: Freescale (now NXP) MPL3115A2, whose sections are cited. Own registers: the one crate for
+//! this chip is written for embedded-hal 0.2.
 //!
 //! Each read starts one measurement in standby mode, waits for the time the datasheet gives for the oversampling, then
 //! asks for the data-ready flags a bounded number of times. Invariant: no value without these flags, and their bits in
@@ -19,14 +20,15 @@ use std::ops::RangeInclusive;
 pub const DRIVER: Driver = Driver {
     name: "mpl3115a2",
     chips: "NXP MPL3115A2",
-    accuracy: "500 to 1100 hPa, ±4 hPa absolute, ±0.5 hPa relative (±4 m); -40 to 85 °C, ±1 °C at 25 °C, ±3 °C outside",
+    accuracy: "500 to 1100 hPa, ±4 hPa absolute, ±0.5 hPa relative (±4 m); \
+               -40 to 85 °C, ±1 °C at 25 °C, ±3 °C outside",
     attach: Attach::I2c(&[0x60]),
     quantities: &[Quantity::Pressure, Quantity::Temperature],
     options: &[OVERSAMPLING],
     open,
 };
 
-/// Samples averaged for one value (datasheet, table 59).
+/// Samples averaged for one value (datasheet, CTRL_REG1's oversample ratio).
 const OVERSAMPLING: DriverOption = DriverOption {
     name: "oversampling",
     allowed: &[16, 1, 2, 4, 8, 32, 64, 128],
@@ -133,7 +135,7 @@ impl Sensor for Mpl3115a2 {
     }
 }
 
-/// The longest conversion at that oversampling (datasheet, table 59): 4 ms a sample, and 2 ms.
+/// The longest conversion at that oversampling (datasheet, CTRL_REG1's minimum times between samples): 4 ms a sample, and 2 ms.
 fn conversion_ms(oversampling: i64) -> u32 {
     oversampling.unsigned_abs() as u32 * 4 + 2
 }

@@ -1,4 +1,4 @@
-//! The MPL3115A2's registers, revision 3.0 of its datasheet: identity, standby, active and one-shot mode, data-ready flags.
+//! The MPL3115A2's registers: identity, standby, active and one-shot mode, data-ready flags.
 //!
 //! The altimeter mode, the FIFO and the interrupts are not modelled: the bits can be written and change nothing.
 
