@@ -47,7 +47,7 @@ fn core(sensors: usize, qos: u8, clock: &Arc<ManualClock>) -> Core {
     for sensor in 0..sensors {
         text.push_str(&format!("[sensors.s{sensor}]\ndriver = \"test-counter\"\ninterval = \"1s\"\n"));
     }
-    let loaded = config::parse(&text, Path::new("bench.toml"), Path::new("."), std::iter::empty()).expect("good");
+    let loaded = config::parse(&text, "bench.toml", Path::new("."), std::iter::empty()).expect("good");
     let (plan, _) = plan::build(&loaded.config).expect("good");
     let clock: Arc<dyn Clock> = clock.clone();
     let models = Models { sensors: Vec::new(), inputs: Vec::new() };

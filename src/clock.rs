@@ -99,18 +99,31 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// The processor time, user and system, that all threads of this process have used.
+pub fn processor_time() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// What `CLOCK_REALTIME` says, right or wrong: for telling people, not for dating anything.
+pub fn date() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid, writable timespec for the duration of the call.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-        Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        Instant(read(libc::CLOCK_MONOTONIC).as_nanos() as u64)
     }
 
     fn wall(&self) -> Option<Wall> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let wall = Wall(i64::try_from(since.as_millis()).ok()?);
-        (wall.0 >= EARLIEST_PLAUSIBLE_MS).then_some(wall)
+        Some(date()).filter(|date| date.0 >= EARLIEST_PLAUSIBLE_MS)
     }
 
     fn sleep_until(&self, instant: Instant) {

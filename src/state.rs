@@ -163,7 +163,9 @@ mod tests {
         let (mut state, error) = StateFile::open(&path);
         assert!(error.is_none());
         let start = Instant::from_nanos(1);
-        state.change(start, |kept| drop(kept.totals.insert("rain".into(), 0.2794)));
+        state.change(start, |kept| {
+            kept.totals.insert("rain".into(), 0.2794);
+        });
         state.tick(start + Duration::from_secs(59)).expect("nothing to do");
         assert!(!path.exists());
         state.tick(start + Duration::from_secs(60)).expect("written");
@@ -188,7 +190,9 @@ mod tests {
         fs::write(folder.path().join("file"), b"").expect("written");
         let (mut state, _) = StateFile::open(&folder.path().join("file/state.json"));
         let start = Instant::from_nanos(1);
-        state.change(start, |kept| drop(kept.levels.insert("lamp".into(), 100.0)));
+        state.change(start, |kept| {
+            kept.levels.insert("lamp".into(), 100.0);
+        });
         let later = start + Duration::from_secs(61);
         assert!(state.tick(later).is_err());
         assert_eq!(state.deadline(), Some(later + WRITE_INTERVAL));

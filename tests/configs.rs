@@ -40,9 +40,12 @@ fn published(plan: &Plan) -> BTreeSet<String> {
 #[test]
 fn every_file_is_accepted_without_a_warning() {
     let stories = files(&folder());
-    assert_eq!(stories.len(), 5);
+    assert_eq!(stories.len(), 6);
     for path in stories {
         let (config, _) = accepted(&path);
+        if path.ends_with("demo.toml") {
+            continue;
+        }
         assert!(config.mqtt.username.is_some() && config.mqtt.password.is_some(), "{}", path.display());
     }
 }

@@ -36,7 +36,6 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("gpiocdev", &["src/board/linux", "src/board/raspberry_pi"]),
     ("rppal", &["src/board/raspberry_pi"]),
     ("embedded_devices", &["src/sensors/"]),
-    ("lm75", &["src/sensors/lm75"]),
     ("systemd_journal_logger", &["src/systemd/"]),
     ("sd_notify", &["src/systemd/"]),
     ("anyhow", &["src/agent/", "src/cli/", "src/main.rs"]),

@@ -1,6 +1,6 @@
 //! The gateway's own numbers, for the metrics topic.
 
-use crate::clock::{Instant, Stamp};
+use crate::clock::{Instant, Stamp, processor_time};
 use crate::publish::outbox::Outbox;
 use crate::publish::sensors::Sensors;
 use serde::Serialize;
@@ -86,7 +86,7 @@ impl Tally {
             buffered: outbox.waiting(),
             dropped: counts.dropped + self.reports_dropped,
             superseded: counts.superseded,
-            cpu_s: cpu_seconds(),
+            cpu_s: processor_time().as_millis() as f64 / 1000.0,
             memory_kib: resident_kib(),
         }
     }
@@ -97,14 +97,6 @@ impl Numbers {
     pub fn encode(&self, into: &mut Vec<u8>) {
         serde_json::to_writer(into, self).expect("numbers serialise into memory");
     }
-}
-
-/// User and system time of all threads, in seconds.
-fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid, writable timespec for the duration of the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    (time.tv_sec as f64 * 1000.0 + (time.tv_nsec / 1_000_000) as f64) / 1000.0
 }
 
 /// `VmRSS`, 0 where the kernel does not tell.

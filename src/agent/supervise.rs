@@ -108,7 +108,7 @@ impl Timer {
     pub fn set(&mut self, deadline: Option<Instant>, now: Instant) {
         let Some(deadline) = deadline else { return };
         if self.set_to.is_none_or(|set_to| deadline < set_to || set_to <= now) {
-            self.sleep.as_mut().reset(tokio::time::Instant::now() + deadline.since(now));
+            self.sleep.set(tokio::time::sleep(deadline.since(now)));
             self.set_to = Some(deadline);
         }
     }

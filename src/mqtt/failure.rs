@@ -5,12 +5,12 @@
 
 use super::tls::Trust;
 use super::{MAX_INCOMING_PACKET, Server};
+use crate::clock;
 use rumqttc::ConnectReturnCode;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls;
 
 /// What a failure means for the next attempt.
@@ -219,9 +219,7 @@ fn alert_received(alert: AlertDescription, server: &Server, trust: Option<&Trust
 }
 
 fn dated(failure: Failure) -> Failure {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
-    Failure { date: Some(date), ..failure }
+    Failure { date: Some(clock::date().to_string()), ..failure }
 }
 
 fn name(server: &ServerName<'_>) -> String {
