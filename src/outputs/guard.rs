@@ -105,9 +105,7 @@ pub fn decide(spec: &Spec, state: State, event: Event<'_>, now: Instant, around:
         event => absorb(spec, &mut next, event, now),
     }
     let target = next.target(spec, now, around);
-    if !decision.take_over {
-        decision.write = write(&next, target, now);
-    }
+    decision.write = write(&next, target, now);
     decision.deadline = deadline(spec, &next, target, now, around);
     (next, decision)
 }
