@@ -573,6 +573,18 @@ mod tests {
     }
 
     #[test]
+    fn between_the_thresholds_safe_holds_on_until_the_rule_has_spoken() {
+        let mut heater = pwm("heater");
+        heater.limits.safe = percent(30.0);
+        heater.follow = follow(MINUTE);
+        let mut rig = Rig::new(vec![heater]);
+        for (value, level) in [(390.0, 30.0), (500.0, 100.0), (390.0, 100.0), (300.0, 0.0), (390.0, 0.0)] {
+            rig.value(0, value);
+            assert_eq!(rig.level(0), Some(percent(level)), "at {value}");
+        }
+    }
+
+    #[test]
     fn on_is_the_last_level_above_zero() {
         let mut rig = Rig::new(vec![pwm("lamp")]);
         rig.command(0, on()).expect("on");
