@@ -183,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn edges_from_the_future_or_out_of_order_count_from_now_on() {
+        let mut door = Debounce::new(STAND, false, ms(0));
+        door.edge(edge(true, 9_000, 0), ms(100));
+        assert_eq!(door.deadline(), Some(ms(120)));
+        door.edge(edge(false, 110, 0), ms(110));
+        door.edge(edge(true, 50, 0), ms(111));
+        assert_eq!(door.deadline(), Some(ms(130)));
+    }
+
+    #[test]
     fn lost_edges_restart_the_standing() {
         let mut door = Debounce::new(STAND, false, ms(0));
         door.edge(edge(true, 100, 0), ms(100));
@@ -203,6 +213,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever the edges were, reading the level and waiting for the standing ends on it.
         #[test]
         fn it_always_ends_on_the_true_level(

@@ -573,6 +573,18 @@ mod tests {
     }
 
     #[test]
+    fn between_the_thresholds_safe_holds_on_until_the_rule_has_spoken() {
+        let mut heater = pwm("heater");
+        heater.limits.safe = percent(30.0);
+        heater.follow = follow(MINUTE);
+        let mut rig = Rig::new(vec![heater]);
+        for (value, level) in [(390.0, 30.0), (500.0, 100.0), (390.0, 100.0), (300.0, 0.0), (390.0, 0.0)] {
+            rig.value(0, value);
+            assert_eq!(rig.level(0), Some(percent(level)), "at {value}");
+        }
+    }
+
+    #[test]
     fn on_is_the_last_level_above_zero() {
         let mut rig = Rig::new(vec![pwm("lamp")]);
         rig.command(0, on()).expect("on");
@@ -619,6 +631,20 @@ mod tests {
         rig.command(0, on()).expect("up");
         rig.command(1, on()).expect("down");
         assert_eq!((rig.level(0), rig.level(1)), (Some(Level::OFF), Some(Level::ON)));
+    }
+
+    #[test]
+    fn nothing_is_switched_off_for_a_command_that_cannot_be_carried_out() {
+        let mut specs = vec![switch("a"), switch("b"), switch("c")];
+        specs[0].limits.interlock = vec![1, 2];
+        specs[0].limits.switch = true;
+        let mut rig = Rig::new(specs);
+        rig.command(1, on()).expect("b");
+        rig.command(2, on()).expect("c");
+        rig.board.break_line("c", true);
+        assert_eq!(rig.command(2, off()), Err(Refusal::Hardware));
+        assert_eq!(rig.command(0, on()), Err(Refusal::Interlock));
+        assert_eq!(rig.level(1), Some(Level::ON), "it has not yielded in vain");
     }
 
     #[test]
@@ -885,6 +911,23 @@ mod tests {
         rig.value(0, 500.0);
         rig.reconfigure(vec![heater], &|_, _| false);
         assert_eq!(rig.level(0), Some(Level::OFF));
+    }
+
+    #[test]
+    fn an_output_added_while_connected_knows_of_no_loss() {
+        let mut spec = limits(|l| l.on_server_loss = Some(secs(30)));
+        let mut rig = Rig::new(vec![]);
+        rig.server(true);
+        rig.reconfigure(vec![spec.clone()], &|_, _| true);
+        rig.command(0, on()).expect("on");
+        rig.run(secs(100));
+        assert_eq!(rig.level(0), Some(Level::ON));
+        rig.server(false);
+        rig.run(secs(10));
+        spec.limits.on_server_loss = Some(secs(40));
+        rig.reconfigure(vec![spec], &|_, _| true);
+        rig.run(secs(40));
+        assert_eq!(rig.level(0), Some(Level::OFF), "a new grace counts from the reload");
     }
 
     #[test]

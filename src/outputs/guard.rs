@@ -105,9 +105,7 @@ pub fn decide(spec: &Spec, state: State, event: Event<'_>, now: Instant, around:
         event => absorb(spec, &mut next, event, now),
     }
     let target = next.target(spec, now, around);
-    if !decision.take_over {
-        decision.write = write(&next, target, now);
-    }
+    decision.write = write(&next, target, now);
     decision.deadline = deadline(spec, &next, target, now, around);
     (next, decision)
 }
@@ -179,7 +177,7 @@ fn absorb(spec: &Spec, state: &mut State, event: Event<'_>, now: Instant) {
 fn follow(spec: &Spec, state: &mut State, value: f64, now: Instant) {
     let Some(follow) = &spec.follow else { return };
     let fresh = state.followed.filter(|heard| heard.is_fresh(now, follow.stale_after));
-    let before = fresh.map_or(Level::switch(spec.limits.safe.is_on()), |heard| heard.what);
+    let before = fresh.map_or(spec.limits.safe, |heard| heard.what);
     let level = Some(value).filter(|value| value.is_finite()).and_then(|value| follow.rule.level(value, before));
     state.followed = level.map(|level| {
         let what = if spec.limits.pwm { level } else { Level::switch(level.is_on()) };
