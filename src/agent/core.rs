@@ -338,7 +338,8 @@ impl Core {
         };
         let pwm = output.drive.is_pwm();
         self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
-        if output.initial == Initial::Last {
+        // What `min_off` counts from outlives a restart, too.
+        if output.initial == Initial::Last || output.limits.min_off.is_some() {
             let name = output.name.clone();
             self.state.change(now.at, |kept| {
                 kept.levels.insert(name, level.percent());

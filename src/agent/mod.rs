@@ -22,7 +22,7 @@ use crate::systemd::Notifier;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use supervise::{Supervisor, Timer};
@@ -91,6 +91,7 @@ struct Agent {
     requests: mpsc::Receiver<control::Request>,
     timer: Timer,
     supervisor: Supervisor,
+    safe_table: Option<PathBuf>,
     // The socket's file is removed when this is dropped.
     _control: Option<control::Listener>,
 }
@@ -105,7 +106,7 @@ impl Agent {
             log::error!(error:% = error; "state not read, starting without it");
         }
         let jobs = jobs(&setup.plan);
-        write_safe_table(&setup.plan, setup.runtime_folder.as_deref());
+        let safe_table = write_safe_table(&setup.plan, setup.runtime_folder.as_deref());
         let parts = core::Parts {
             board: setup.board.clone(),
             clock: setup.clock.clone(),
@@ -132,6 +133,7 @@ impl Agent {
             requests,
             timer,
             supervisor,
+            safe_table,
             _control: control,
         })
     }
@@ -264,14 +266,15 @@ fn start_polling(
 }
 
 /// What `board2mqtt safe` works from when this process has died. Failing to write it is told, and no reason not to run.
-fn write_safe_table(plan: &Plan, folder: Option<&std::path::Path>) {
-    let Some(folder) = folder else { return };
-    let path = folder.join(SAFE_TABLE);
+fn write_safe_table(plan: &Plan, folder: Option<&Path>) -> Option<PathBuf> {
+    let path = folder?.join(SAFE_TABLE);
     let specs: Vec<_> = plan.outputs.iter().map(|output| output.spec.clone()).collect();
     let table = SafeTable::of(&specs);
     if let Err(error) = std::fs::write(&path, table.to_json()) {
         log::warn!(path:% = path.display(), error:% = error; "table of safe levels not written");
+        return None;
     }
+    Some(path)
 }
 
 /// This boot's identity, empty where the kernel does not tell.

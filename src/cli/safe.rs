@@ -33,8 +33,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         }
     };
     let mut failures = 0;
-    for applied in table.apply(&*board) {
-        match applied.line {
+    // The lines are held until every one has been driven: closing one may let it go.
+    let all = table.apply(&*board);
+    for applied in &all {
+        match &applied.line {
             Ok(_) => println!("{} {}", applied.name, applied.safe),
             Err(failure) => {
                 eprintln!("board2mqtt: output {}: {failure}", applied.name);
