@@ -11,6 +11,7 @@ use board2mqtt::publish::Link;
 use board2mqtt::quantity::Quantity;
 use board2mqtt::sample::Values;
 use board2mqtt::state::StateFile;
+use board2mqtt::topic::QoS;
 use board2mqtt::{config, plan};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
@@ -28,7 +29,7 @@ impl Link for Sink {
     fn is_connected(&self) -> bool {
         true
     }
-    fn room(&self) -> usize {
+    fn room(&self, _: QoS) -> usize {
         80
     }
     fn backlog(&self) -> usize {

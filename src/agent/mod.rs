@@ -207,14 +207,20 @@ impl Agent {
         self.core.shutdown();
         let begun = self.clock.now();
         self.resources.clear();
-        let flushed = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await.is_ok();
+        // Whether it has all gone or the time is over, what is left is counted below.
+        let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await;
+        let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
+        for token in self.session.close(rest).await {
+            self.core.acked(token);
+        }
         let left = self.core.outbox().waiting();
-        if !flushed && left > 0 {
+        if left > 0 {
             log::error!(readings = left; "readings lost, the server did not take them before the stop");
         }
-        let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
-        // What is not acknowledged by now was counted above.
-        let _ = self.session.close(rest).await;
+        if let Some(table) = &self.safe_table {
+            // Outputs stand where `on_exit` says; nobody is to drive them to safe after a stop in order.
+            let _ = std::fs::remove_file(table);
+        }
         log::info!("stopped");
     }
 

@@ -117,7 +117,7 @@ impl Drain {
         }
         let mut count = 0;
         // One place in the window always stays free for a live reading.
-        while self.sent < self.records.len() && link.room() > 1 {
+        while self.sent < self.records.len() && link.room(QoS::AtLeastOnce) > 1 {
             let Some(history) = target(self.records[self.sent].series) else {
                 self.sent += 1;
                 continue;

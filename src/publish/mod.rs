@@ -9,13 +9,14 @@ pub mod reference;
 pub mod sensors;
 
 use crate::mqtt::{Outgoing, PublishError, Session, Token};
+use crate::topic::QoS;
 
 /// The session as the outbox sees it; a test may stand in for it.
 pub trait Link {
     /// Whether messages can be sent at all.
     fn is_connected(&self) -> bool;
-    /// How many more messages at QoS 1 and 2 may be sent now.
-    fn room(&self) -> usize;
+    /// How many more messages at this QoS, 1 or 2, may be sent now.
+    fn room(&self, qos: QoS) -> usize;
     /// Bytes already waiting to be written.
     fn backlog(&self) -> usize;
     /// Sends a message; `token` comes back once the server has taken responsibility for it (QoS 1 and 2).
@@ -30,8 +31,8 @@ impl Link for Session {
         Session::is_connected(self)
     }
 
-    fn room(&self) -> usize {
-        Session::room(self)
+    fn room(&self, qos: QoS) -> usize {
+        self.room_at(qos)
     }
 
     fn backlog(&self) -> usize {

@@ -235,7 +235,7 @@ impl Outbox {
     fn send(&mut self, id: SlotId, link: &mut dyn Link) -> bool {
         let slot = &mut self.slots[id as usize];
         let acknowledged = slot.spec.qos > QoS::AtMostOnce;
-        if acknowledged && link.room() == 0 {
+        if acknowledged && link.room(slot.spec.qos) == 0 {
             return false;
         }
         let message =
@@ -283,14 +283,14 @@ mod tests {
         fn is_connected(&self) -> bool {
             self.connected
         }
-        fn room(&self) -> usize {
+        fn room(&self, _: QoS) -> usize {
             self.window - self.unacked.len()
         }
         fn backlog(&self) -> usize {
             0
         }
         fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError> {
-            if token.is_some() && self.room() == 0 {
+            if token.is_some() && self.room(message.qos) == 0 {
                 return Err(PublishError::Full);
             }
             self.unacked.extend(token);
