@@ -193,7 +193,7 @@ impl Core {
         let Some(topic) = &output.reply else { return };
         // The state goes first: who reads the reply can rely on it.
         self.outbox.pump(link, self.clock.now());
-        let qos = if link.room(QoS::AtLeastOnce) == 0 { QoS::AtMostOnce } else { output.qos };
+        let qos = if link.room(output.qos.max(QoS::AtLeastOnce)) == 0 { QoS::AtMostOnce } else { output.qos };
         let message = Outgoing { topic, payload, qos, retain: false };
         if let Err(error) = link.publish(&message, (qos > QoS::AtMostOnce).then_some(REPLY)) {
             log::debug!(topic = topic.as_str(), error:% = error; "reply not sent");
