@@ -76,7 +76,7 @@ struct Scratch {
 
 impl Core {
     /// Requests every line and prepares every topic. Nothing that is missing keeps it from starting.
-    pub fn new(plan: Plan, clean_session: bool, parts: Parts) -> Self {
+    pub fn new(mut plan: Plan, clean_session: bool, parts: Parts) -> Self {
         let now = parts.clock.stamp();
         let mut outbox = Outbox::new(parts.store, parts.drain_per_second);
         // The status comes first, so it goes first on every connect.
@@ -96,6 +96,8 @@ impl Core {
         restore_elevations(&plan, &parts.state, &parts.boot_id, &mut sensors, now, &mut outbox);
         let dispatch = Dispatch::new(&plan, clean_session);
         let next_metrics = now.at + plan.metrics_interval;
+        // Their topics live in the slots now; a thousand sensors would keep them twice.
+        plan.sensors = Vec::new();
         let mut core = Self {
             plan,
             clock: parts.clock,
@@ -116,9 +118,14 @@ impl Core {
         core
     }
 
-    /// The plan this runs.
+    /// The plan this runs, without its sensors: those are in [`Core::sensors`].
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The sensors' flow.
+    pub fn sensors(&self) -> &Sensors {
+        &self.sensors
     }
 
     /// The inputs, so that their file descriptors can be watched.
@@ -169,7 +176,7 @@ impl Core {
             Action::Reply { output, payload } => self.reply(output, &payload, link),
             Action::SeaLevel { sensor, hpa } => {
                 if !self.sensors.sea_level(sensor, hpa, now, &mut self.outbox) {
-                    log::warn!(sensor = self.plan.sensors[sensor].name.as_str(), hpa; "sea-level pressure out of range, ignored");
+                    log::warn!(sensor = self.sensors.name(sensor), hpa; "sea-level pressure out of range, ignored");
                 }
             }
             Action::Get { retake_elevation } => {
@@ -367,10 +374,9 @@ impl Core {
     }
 
     fn keep_elevation(&mut self, sensor: usize, sea_level_hpa: f64, now: Stamp) {
-        let planned = &self.plan.sensors[sensor];
-        let crate::plan::SeaLevel::KnownElevation(elevation_m) = planned.sea_level else { return };
+        let Some(elevation_m) = self.sensors.known_elevation(sensor) else { return };
         let calibration = Calibration { boot_id: self.boot_id.clone(), elevation_m, sea_level_hpa };
-        let name = planned.name.clone();
+        let name = self.sensors.name(sensor).to_owned();
         log::info!(sensor = name.as_str(), sea_level_hpa; "sea-level pressure taken from the known elevation");
         self.state.change(now.at, |kept| drop(kept.sea_level.insert(name, calibration)));
     }

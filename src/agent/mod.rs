@@ -8,6 +8,7 @@ pub mod control;
 pub mod core;
 mod metrics;
 mod supervise;
+mod timer;
 mod watch;
 
 use crate::board::Board;
@@ -16,7 +17,7 @@ use crate::clock::{Clock, Instant};
 use crate::mqtt::{self, Event, Session};
 use crate::outputs::SafeTable;
 use crate::plan::Plan;
-use crate::poll::{Batch, Job, Poller, Resource};
+use crate::poll::{Batch, Job, Poller, Report, Resource};
 use crate::state::StateFile;
 use crate::systemd::Notifier;
 use anyhow::Context;
@@ -25,7 +26,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use supervise::{Supervisor, Timer};
+use supervise::Supervisor;
+use timer::Timer;
 use tokio::sync::mpsc;
 use watch::Watch;
 
@@ -65,6 +67,7 @@ pub struct Setup {
 /// (server, bus, chip, line) is an error.
 pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
     let mut agent = Agent::start(setup)?;
+    give_back_memory();
     tokio::pin!(stop);
     let why = loop {
         agent.turn();
@@ -86,6 +89,10 @@ struct Agent {
     session: Session,
     clock: Arc<dyn Clock>,
     resources: Vec<Resource>,
+    /// Sensors that hang on nothing cannot block, so they need no thread.
+    inline: Poller,
+    /// What they report, reused.
+    reports: Vec<Report>,
     batches: mpsc::Receiver<Batch>,
     watch: Watch,
     requests: mpsc::Receiver<control::Request>,
@@ -105,7 +112,7 @@ impl Agent {
         if let Some(error) = damaged {
             log::error!(error:% = error; "state not read, starting without it");
         }
-        let jobs = jobs(&setup.plan);
+        let (inline, jobs) = jobs(&setup.plan);
         let safe_table = write_safe_table(&setup.plan, setup.runtime_folder.as_deref());
         let parts = core::Parts {
             board: setup.board.clone(),
@@ -120,14 +127,17 @@ impl Agent {
         supervisor.ready();
         let (sender, batches) = mpsc::channel(BATCHES);
         let resources = start_polling(jobs, &setup.board, &setup.clock, &sender)?;
+        let inline = Poller::new(inline, setup.board, setup.clock.clone(), setup.clock.now());
         let (requests_sender, requests) = mpsc::channel(8);
         let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
-        let timer = Timer::new();
+        let timer = Timer::new().context("no timer")?;
         Ok(Self {
             core,
             session,
             clock: setup.clock,
             resources,
+            inline,
+            reports: Vec::new(),
             batches,
             watch: Watch::default(),
             requests,
@@ -147,13 +157,16 @@ impl Agent {
         self.find_hanging(now);
         if self.core.take_read_all() {
             self.resources.iter().for_each(Resource::read_now);
+            self.inline.read_now(now);
         }
+        self.read_inline(now);
         self.core.pump(&mut self.session);
         self.watch.follow(self.core.inputs());
         self.supervisor.turn(now, &self.core, self.session.is_connected());
         let sensors = self.resources.iter().filter_map(Resource::deadline).min();
-        let all = [self.core.deadline(), self.core.pump_deadline(), sensors, self.supervisor.deadline()];
-        self.timer.set(all.into_iter().flatten().min(), now);
+        let core = [self.core.deadline(), self.core.pump_deadline()];
+        let all = core.into_iter().chain([sensors, self.inline.due(), self.supervisor.deadline()]);
+        self.timer.set(all.flatten().min());
     }
 
     fn session_event(&mut self, event: Event) {
@@ -171,6 +184,16 @@ impl Agent {
             Event::Acked(token) => self.core.acked(token),
             // The session has told the log; what is not subscribed cannot be answered.
             Event::SubscriptionRefused { .. } => {}
+        }
+    }
+
+    fn read_inline(&mut self, now: Instant) {
+        if self.inline.due().is_some_and(|due| now >= due) {
+            let mut reports = std::mem::take(&mut self.reports);
+            self.inline.run(now, |_, _| (), |report| reports.push(report));
+            self.core.samples(&reports);
+            reports.clear();
+            self.reports = reports;
         }
     }
 
@@ -239,21 +262,17 @@ impl Agent {
     }
 }
 
-/// The plan's sensors by what they hang on.
-fn jobs(plan: &Plan) -> BTreeMap<String, Vec<Job>> {
-    let mut jobs: BTreeMap<String, Vec<Job>> = BTreeMap::new();
+/// The plan's sensors: those that hang on nothing, and the others by what they hang on.
+fn jobs(plan: &Plan) -> (Vec<Job>, BTreeMap<String, Vec<Job>>) {
+    let (mut inline, mut resources) = (Vec::new(), BTreeMap::<String, Vec<Job>>::new());
     for (sensor, planned) in plan.sensors.iter().enumerate() {
-        let resource = planned.place.as_ref().map_or("none".to_owned(), |place| place.bus.display().to_string());
-        jobs.entry(resource).or_default().push(Job {
-            sensor,
-            driver: planned.driver,
-            place: planned.place.clone(),
-            options: planned.options.clone(),
-            interval: planned.interval,
-            deadline: planned.deadline,
-        });
+        let job = Job::new(sensor, planned);
+        match &planned.place {
+            None => inline.push(job),
+            Some(place) => resources.entry(place.bus.display().to_string()).or_default().push(job),
+        }
     }
-    jobs
+    (inline, resources)
 }
 
 fn start_polling(
@@ -281,6 +300,15 @@ fn write_safe_table(plan: &Plan, folder: Option<&Path>) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// What reading the configuration took is not needed any more; glibc keeps it unless it is asked.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches only free memory of the allocator, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// This boot's identity, empty where the kernel does not tell.

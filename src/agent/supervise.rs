@@ -1,4 +1,4 @@
-//! What keeps the agent honest: the watchdog, the status line, hanging reads, and the one timer of the main loop.
+//! What keeps the agent honest: the watchdog, the status line, and hanging reads.
 
 use super::core::Core;
 use crate::clock::Instant;
@@ -6,9 +6,7 @@ use crate::mqtt::Server;
 use crate::poll::Resource;
 use crate::sample::{Failure, Reason};
 use crate::systemd::Notifier;
-use std::pin::Pin;
 use std::time::Duration;
-use tokio::time::Sleep;
 
 /// How often the status line is looked at while nothing else happens.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,7 +66,7 @@ impl Supervisor {
     }
 
     fn text(&self, core: &Core) -> String {
-        let sensors = core.plan().sensors.len();
+        let sensors = core.sensors().len();
         let session = match (&self.cause, self.connected) {
             (_, true) => format!("connected to {}", self.server),
             (Some(cause), false) => format!("no connection to {}: {cause}", self.server),
@@ -81,7 +79,7 @@ impl Supervisor {
 
 /// A read has gone on beyond its deadline: the sensor fails, and so do those that wait behind it.
 pub fn tell_hanging(resource: &Resource, hanging: usize, core: &mut Core) {
-    let name = core.plan().sensors[hanging].name.clone();
+    let name = core.sensors().name(hanging).to_owned();
     for sensor in resource.sensors.iter().copied() {
         let detail = if sensor == hanging {
             format!("the read on {} does not end, the bus or the chip hangs", resource.name)
@@ -89,36 +87,5 @@ pub fn tell_hanging(resource: &Resource, hanging: usize, core: &mut Core) {
             format!("{} is held by the sensor `{name}`", resource.name)
         };
         core.sensor_failed(sensor, Failure::new(Reason::Timeout, detail));
-    }
-}
-
-/// One timer, moved only when the next deadline comes earlier than what it is set to.
-pub struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    set_to: Option<Instant>,
-}
-
-impl Timer {
-    /// Not set.
-    pub fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
-    }
-
-    /// To go off at `deadline`; it may go off earlier.
-    pub fn set(&mut self, deadline: Option<Instant>, now: Instant) {
-        let Some(deadline) = deadline else { return };
-        if self.set_to.is_none_or(|set_to| deadline < set_to || set_to <= now) {
-            self.sleep.set(tokio::time::sleep(deadline.since(now)));
-            self.set_to = Some(deadline);
-        }
-    }
-
-    /// Waits until it goes off; for ever if it is not set.
-    pub async fn elapsed(&mut self) {
-        if self.set_to.is_none() {
-            std::future::pending::<()>().await;
-        }
-        self.sleep.as_mut().await;
-        self.set_to = None;
     }
 }

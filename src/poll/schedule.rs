@@ -7,6 +7,7 @@ use super::Report;
 use crate::board::{Board, Delay};
 use crate::clock::{Clock, Instant};
 use crate::line::I2cPlace;
+use crate::plan;
 use crate::sample::{Failure, Reason, Sample};
 use crate::sensors::{Attach, Attachment, Driver, Options, Sensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,6 +122,18 @@ impl Entry {
 }
 
 impl Job {
+    /// The job of a planned sensor.
+    pub fn new(sensor: usize, planned: &plan::Sensor) -> Self {
+        Self {
+            sensor,
+            driver: planned.driver,
+            place: planned.place.clone(),
+            options: planned.options.clone(),
+            interval: planned.interval,
+            deadline: planned.deadline,
+        }
+    }
+
     /// Opens the sensor: bus, identity, configuration.
     ///
     /// # Errors

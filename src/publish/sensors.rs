@@ -119,6 +119,26 @@ impl Sensors {
         readings.for_each(|reading| reading.pipeline.publish_next());
     }
 
+    /// A sensor's name.
+    pub fn name(&self, sensor: usize) -> &str {
+        &self.sensors[sensor].name
+    }
+
+    /// How many sensors there are.
+    pub fn len(&self) -> usize {
+        self.sensors.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sensors.is_empty()
+    }
+
+    /// The known elevation in metres that a sensor's sea-level pressure is worked out from.
+    pub fn known_elevation(&self, sensor: usize) -> Option<f64> {
+        self.sensors[sensor].reference.as_ref()?.known_elevation()
+    }
+
     /// Reads so far, by their outcome.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -25,7 +25,7 @@ use std::ops::RangeInclusive;
 pub trait Sensor: Send {
     /// Reads all quantities at once, each in its canonical unit.
     ///
-    /// May block for the chip's conversion time. After an error the sensor is dropped and opened anew.
+    /// May block for the chip's conversion time, unless it is attached to [`Attachment::None`]: then it must not block. After an error the sensor is dropped and opened anew.
     fn read(&mut self) -> Sample;
 }
 
