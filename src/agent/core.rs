@@ -80,7 +80,7 @@ impl Core {
         let now = parts.clock.stamp();
         let mut outbox = Outbox::new(parts.store, parts.drain_per_second);
         // The status comes first, so it goes first on every connect.
-        let status = outbox.add(SlotSpec::state(plan.status_topic.clone(), QoS::AtLeastOnce, true));
+        let status = outbox.add(SlotSpec::state(&plan.status_topic, QoS::AtLeastOnce, true));
         outbox.set(status, |into| into.extend_from_slice(b"online"));
         let kept = parts.state.kept();
         let last = |name: &str| kept.levels.get(name).copied().and_then(Level::from_percent);
@@ -93,6 +93,7 @@ impl Core {
         }
         let slots = Slots::add(status, &plan, &mut outbox);
         let mut sensors = Sensors::new(&plan, &mut outbox);
+        outbox.shrink();
         restore_elevations(&plan, &parts.state, &parts.boot_id, &mut sensors, now, &mut outbox);
         let dispatch = Dispatch::new(&plan, clean_session);
         let next_metrics = now.at + plan.metrics_interval;
@@ -387,7 +388,7 @@ const REPLY: Token = (1 << 62) - 1;
 
 impl Slots {
     fn add(status: SlotId, plan: &Plan, outbox: &mut Outbox) -> Self {
-        let mut add = |topic: &str, qos, retain| outbox.add(SlotSpec::state(topic.to_owned(), qos, retain));
+        let mut add = |topic: &str, qos, retain| outbox.add(SlotSpec::state(topic, qos, retain));
         Self {
             status,
             outputs: plan.outputs.iter().map(|o| add(&o.topic, o.qos, o.retain)).collect(),

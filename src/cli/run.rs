@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Runs until SIGTERM or SIGINT.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     systemd::init_log(arguments.log_level).context("no log")?;
-    let checked = match setup::load(arguments) {
+    let checked = match load_apart(arguments) {
         Err(Failed::Configuration(report)) => {
             log::error!(report = report.as_str(); "configuration refused");
             systemd::Notifier::from_environment().status("configuration refused, see the journal");
@@ -30,6 +30,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     // A name lookup that hangs must not hold up the exit.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Loads the configuration on a thread of its own: what reading it takes is several times what remains of it, and the
+/// allocator keeps a thread's memory apart, so that it can be given back as a whole.
+fn load_apart(arguments: &Arguments) -> Result<setup::Checked, Failed> {
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| setup::load(arguments));
+        loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Completes with the name of the signal that asks to stop.

@@ -24,21 +24,21 @@ pub type SlotId = u32;
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotSpec {
     /// The topic.
-    pub topic: String,
+    pub topic: Box<str>,
     /// QoS.
     pub qos: QoS,
     /// Retain flag.
     pub retain: bool,
     /// Where superseded readings go; `None` where only the newest matters.
-    pub history: Option<History>,
+    pub history: Option<Box<History>>,
     /// Sent again on every connect even if it is not retained: it still holds, which an old reading does not.
     pub lasting: bool,
 }
 
 impl SlotSpec {
     /// A state: only the newest matters.
-    pub fn state(topic: String, qos: QoS, retain: bool) -> Self {
-        Self { topic, qos, retain, history: None, lasting: true }
+    pub fn state(topic: &str, qos: QoS, retain: bool) -> Self {
+        Self { topic: topic.into(), qos, retain, history: None, lasting: true }
     }
 }
 
@@ -103,6 +103,11 @@ impl Outbox {
         let payload = Vec::new();
         self.slots.push(Slot { spec, payload, known: false, pending: false, record: None });
         self.slots.len() as SlotId - 1
+    }
+
+    /// Every slot is there.
+    pub fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
     }
 
     /// Sets the newest payload of a state; it goes out as soon as it can.
@@ -204,7 +209,7 @@ impl Outbox {
             self.queue.pop_front();
         }
         let slots = &self.slots;
-        let target = |series: u32| slots.get(series as usize).and_then(|slot| slot.spec.history.as_ref());
+        let target = |series: u32| slots.get(series as usize).and_then(|slot| slot.spec.history.as_deref());
         self.counts.dropped += self.drain.expire(&mut *self.store, now);
         self.counts.history += self.drain.pump(&mut *self.store, target, link, now);
     }
@@ -245,7 +250,7 @@ impl Outbox {
             Ok(()) => {}
             Err(PublishError::NotConnected | PublishError::Full) => return false,
             Err(error @ PublishError::TooLong) => {
-                log::error!(topic = slot.spec.topic.as_str(), error:% = error; "message dropped");
+                log::error!(topic = &*slot.spec.topic, error:% = error; "message dropped");
                 slot.pending = false;
                 self.counts.dropped += u64::from(slot.record.take().is_some());
                 return true;
@@ -314,9 +319,10 @@ mod tests {
             };
             let mut outbox = Outbox::new(Box::new(Memory::new(limits)), 1000);
             for topic in topics {
-                let history = Some(History { topic: format!("{topic}/history"), decimals: 0, unit: Unit::One });
+                let history =
+                    Some(Box::new(History { topic: format!("{topic}/history"), decimals: 0, unit: Unit::One }));
                 outbox.add(SlotSpec {
-                    topic: (*topic).to_owned(),
+                    topic: (*topic).into(),
                     qos: QoS::AtLeastOnce,
                     retain: true,
                     history,
@@ -426,7 +432,7 @@ mod tests {
     #[test]
     fn states_are_published_again_on_every_connect() {
         let mut rig = Rig::new(&[], 10);
-        let state = rig.outbox.add(SlotSpec::state("status".into(), QoS::AtLeastOnce, true));
+        let state = rig.outbox.add(SlotSpec::state("status", QoS::AtLeastOnce, true));
         rig.outbox.set(state, |into| into.extend_from_slice(b"online"));
         for _ in 0..3 {
             rig.connect();

@@ -57,7 +57,8 @@ enum State {
 struct Sensor {
     name: String,
     readings: Vec<Reading>,
-    reference: Option<Reference>,
+    // Few sensors have one.
+    reference: Option<Box<Reference>>,
     reference_told: Stamp,
     clear_when_failing: bool,
     json: Option<SlotId>,
@@ -110,7 +111,7 @@ impl Sensors {
 
     /// Known elevations are taken again at the next reading.
     pub fn retake_elevations(&mut self) {
-        self.sensors.iter_mut().filter_map(|sensor| sensor.reference.as_mut()).for_each(Reference::retake);
+        self.sensors.iter_mut().filter_map(|sensor| sensor.reference.as_mut()).for_each(|reference| reference.retake());
     }
 
     /// The next sample of every sensor is published, changed or not.
@@ -154,14 +155,14 @@ impl Sensor {
     fn new(index: usize, sensor: &plan::Sensor, plan: &Plan, outbox: &mut Outbox) -> Self {
         let readings = sensor.readings.iter().map(|reading| Reading::new(index, reading, plan, outbox)).collect();
         let mut state_slot = |topic: &Option<String>| {
-            let spec = |topic: &String| SlotSpec::state(topic.clone(), plan.qos, plan.retain);
+            let spec = |topic: &String| SlotSpec::state(topic, plan.qos, plan.retain);
             topic.as_ref().map(|topic| outbox.add(spec(topic)))
         };
         let with_altitude = sensor.readings.iter().any(|reading| reading.quantity == Quantity::Altitude);
         Self {
             name: sensor.name.clone(),
             readings,
-            reference: with_altitude.then(|| Reference::new(sensor.sea_level.clone())),
+            reference: with_altitude.then(|| Box::new(Reference::new(sensor.sea_level.clone()))),
             reference_told: Stamp::default(),
             clear_when_failing: sensor.clear_when_failing,
             json: state_slot(&sensor.json_topic),
@@ -213,7 +214,7 @@ impl Sensor {
     fn recovered(&mut self, stamp: Stamp, outbox: &mut Outbox) {
         let told_long_ago = stamp.at.since(self.reference_told.at) >= REFERENCE_INTERVAL;
         match std::mem::replace(&mut self.state, State::Ok) {
-            State::Ok if self.reference.as_ref().is_some_and(Reference::ages) && told_long_ago => {
+            State::Ok if self.reference.as_ref().is_some_and(|reference| reference.ages()) && told_long_ago => {
                 self.tell_health(stamp, outbox);
             }
             State::Ok => {}
@@ -283,8 +284,15 @@ impl Reading {
     fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
         let unit = reading.process.unit;
         let slot = reading.topic.clone().map(|topic| {
-            let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
-            outbox.add(SlotSpec { topic, qos: reading.qos, retain: reading.retain, history, lasting: false })
+            let history =
+                reading.history.clone().map(|topic| Box::new(History { topic, decimals: reading.decimals, unit }));
+            outbox.add(SlotSpec {
+                topic: topic.into(),
+                qos: reading.qos,
+                retain: reading.retain,
+                history,
+                lasting: false,
+            })
         });
         let wanted = Source::Reading { sensor, quantity: reading.quantity };
         Self {
