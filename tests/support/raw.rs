@@ -26,6 +26,7 @@ impl Raw {
     /// Connects to 127.0.0.1:`port` and waits until it is accepted.
     pub fn connect(port: u16, client_id: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server");
+        stream.set_nodelay(true).expect("a TCP socket");
         let reading = stream.try_clone().expect("a handle");
         let inbox = Arc::new((Mutex::new(Inbox::default()), Condvar::new()));
         let shared = inbox.clone();
