@@ -1,7 +1,4 @@
 //! What a hostile network sends moves nothing, costs nothing, and learns nothing.
-//!
-//! The payloads come from a generator with a fixed seed and are judged by an oracle of our own, which knows only the
-//! documentation: whatever might be a command by its words is left out.
 
 mod support;
 
@@ -9,6 +6,7 @@ use rumqttc::{Packet, Publish, QoS};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use support::agent::{Agent, Recipe};
+use support::hostile::Hostile;
 use support::mosquitto::{Mosquitto, password_file};
 use support::raw::Raw;
 use support::scripted::Scripted;
@@ -42,134 +40,6 @@ fn all_levels(agent: &Agent) -> [Vec<String>; 4] {
     ["GPIO17", "GPIO22", "GPIO18", "GPIO23"].map(|line| agent.levels(line))
 }
 
-/// Whether the documentation might call this a command, on a switch or on a dimmer.
-fn might_be_a_command(payload: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(payload) else { return false };
-    let text = text.trim().to_ascii_lowercase();
-    let words = ["on", "off", "toggle", "auto", "true", "false"];
-    if words.contains(&text.as_str()) || text.parse::<f64>().is_ok_and(|number| (0.0..=100.0).contains(&number)) {
-        return true;
-    }
-    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(&text) else { return false };
-    let known = ["state", "level", "for", "id", "expires"];
-    let plain = object.keys().all(|key| known.contains(&key.as_str()));
-    plain && (object.contains_key("state") != object.contains_key("level"))
-}
-
-/// Payloads that are no commands, one after the other.
-struct Hostile {
-    random: fastrand::Rng,
-}
-
-impl Hostile {
-    fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed) }
-    }
-
-    fn next(&mut self) -> Vec<u8> {
-        loop {
-            let payload = match self.random.u8(0..8) {
-                0 => self.bytes(),
-                1 => self.near_word(),
-                2 | 3 => self.mutation(),
-                4 => self.wrong_object(),
-                5 => self.deep(),
-                6 => self.number(),
-                _ => self.large(),
-            };
-            if !might_be_a_command(&payload) {
-                return payload;
-            }
-        }
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let length = self.random.usize(0..64);
-        (0..length).map(|_| self.random.u8(..)).collect()
-    }
-
-    fn near_word(&mut self) -> Vec<u8> {
-        let near: [&[u8]; 12] = [
-            b"ON\0",
-            b"\0ON",
-            b"O N",
-            b"ON OFF",
-            b"\"ON\"",
-            b"ONN",
-            b"\xef\xbb\xbfON",
-            b"0N",
-            b"ON\xff",
-            b"yes",
-            "\u{ff2f}\u{ff2e}".as_bytes(),
-            b"ON;OFF",
-        ];
-        near[self.random.usize(..near.len())].to_vec()
-    }
-
-    /// A command with a few bytes changed, lost, doubled or swapped.
-    fn mutation(&mut self) -> Vec<u8> {
-        let commands = [
-            "ON",
-            "toggle",
-            "40",
-            r#"{"state":"ON"}"#,
-            r#"{"level":40,"for":"1m"}"#,
-            r#"{"state":"ON","for":"5s","id":"a","expires":"2099-01-01T00:00:00Z"}"#,
-        ];
-        let mut bytes = commands[self.random.usize(..commands.len())].as_bytes().to_vec();
-        for _ in 0..self.random.usize(1..4) {
-            let at = self.random.usize(..bytes.len().max(1)).min(bytes.len().saturating_sub(1));
-            match self.random.u8(0..5) {
-                0 if !bytes.is_empty() => bytes[at] ^= 1 << self.random.u8(0..8),
-                1 if !bytes.is_empty() => drop(bytes.remove(at)),
-                2 => bytes.insert(at, self.random.u8(..)),
-                3 => bytes.truncate(at),
-                _ => bytes.extend_from_within(at..),
-            }
-        }
-        bytes
-    }
-
-    /// Well-formed JSON, none of it a command: refused for what it says.
-    fn wrong_object(&mut self) -> Vec<u8> {
-        let objects = [
-            r#"{"state":"ON","level":40}"#,
-            r#"{"state":"ON","expire":"2099-01-01T00:00:00Z"}"#,
-            r#"{"State":"ON"}"#,
-            r#"{"id":1}"#,
-            r#"{"":""}"#,
-            r#"[{"state":"ON"}]"#,
-            r#"{"state":"ON"}{"state":"ON"}"#,
-            r#"{"cmd":{"state":"ON"}}"#,
-            r#"{"__proto__":{"state":"ON"},"for":"1s"}"#,
-            r#"{"level":40,"min":0}"#,
-        ];
-        objects[self.random.usize(..objects.len())].as_bytes().to_vec()
-    }
-
-    fn deep(&mut self) -> Vec<u8> {
-        let depth = self.random.usize(1..1_500);
-        let (open, close) = [("[", "]"), ("{\"a\":", "}"), ("{\"state\":", "}")][self.random.usize(..3)];
-        let end = if self.random.bool() { close.repeat(depth) } else { String::new() };
-        // One level alone might be a command.
-        format!("{}[]{end}", open.repeat(depth + 1)).into_bytes()
-    }
-
-    fn number(&mut self) -> Vec<u8> {
-        let numbers = ["101", "-1", "1e309", "nan", "inf", "-inf", "0x10", "1_0", "4O", "--4", "1e", "٤"];
-        numbers[self.random.usize(..numbers.len())].as_bytes().to_vec()
-    }
-
-    /// Mostly a little too long, now and then as long as a message may be.
-    fn large(&mut self) -> Vec<u8> {
-        let most = if self.random.u16(..) < 200 { 250_000 } else { 5_000 };
-        let length = self.random.usize(4_097..most);
-        let mut payload = b"ON".to_vec();
-        payload.resize(length, [b' ', b'x', 0, 0xff][self.random.usize(..4)]);
-        payload
-    }
-}
-
 fn is_reply(message: &Publish) -> bool {
     message.topic.ends_with("/reply")
 }
@@ -181,7 +51,7 @@ fn flood(client: &mut Raw, hostile: &mut Hostile, count: usize) {
     let mut reasons = BTreeSet::new();
     while sent < count {
         for _ in 0..WINDOW / 2 {
-            let output = OUTPUTS[hostile.random.usize(..OUTPUTS.len())];
+            let output = OUTPUTS[hostile.pick(OUTPUTS.len())];
             client.publish(&format!("board2mqtt/gate/{output}/set"), &hostile.next(), false);
             sent += 1;
         }
