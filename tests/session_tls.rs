@@ -9,9 +9,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use support::mosquitto::{Mosquitto, make_ca, password_file};
+use support::mosquitto::{Mosquitto, make_ca};
 use support::session::{connected, disconnected, options, received, session, subscribed};
-use tempfile::TempDir;
+use support::shipped::shipped;
 
 /// A listener with the server's certificate from `folder`.
 fn listener(folder: &Path) -> String {
@@ -157,20 +157,7 @@ fn make_ca_keeps_what_there_is_and_hides_keys() {
     }
 }
 
-/// A shipped configuration on a free port, with its folder moved to ours; every other line is as it stands.
-fn shipped(name: &str) -> Mosquitto {
-    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/mosquitto");
-    let folder: TempDir = tempfile::tempdir().expect("a folder");
-    let certs = folder.path().join("certs");
-    make_ca(&certs, "localhost", &["drone01", "beaglebone"], 30);
-    password_file(folder.path(), &[("drone01", "one"), ("beaglebone", "two")]);
-    fs::copy(configs.join("acl"), folder.path().join("acl")).expect("the access list");
-    let text = fs::read_to_string(configs.join(name)).expect("a shipped file");
-    let text = text.replace("/etc/mosquitto", &folder.path().display().to_string());
-    let port = if text.contains("listener 1883") { "listener 1883" } else { "listener 8883" };
-    assert!(text.contains(port), "{name} has the usual port");
-    Mosquitto::with_file(folder, |free| text.replace(port, &format!("listener {free} 127.0.0.1")))
-}
+const USERS: [(&str, &str); 2] = [("drone01", "one"), ("beaglebone", "two")];
 
 /// The story on `server`: the drone's altitude reaches the BeagleBone, and nobody writes on another's topics.
 async fn story(server: &Mosquitto, connection: impl Fn(&str) -> Options) {
@@ -195,7 +182,7 @@ async fn story(server: &Mosquitto, connection: impl Fn(&str) -> Options) {
 
 #[tokio::test]
 async fn the_first_stage_knows_passwords() {
-    let server = shipped("password.conf");
+    let server = shipped("password.conf", &USERS);
     story(&server, |name| with_password(options(name, server.port()), name)).await;
     let told = cause(options("drone01", server.port())).await;
     assert!(told.contains("authorise"), "nobody without a name: {told}");
@@ -203,13 +190,13 @@ async fn the_first_stage_knows_passwords() {
 
 #[tokio::test]
 async fn the_second_stage_hides_them() {
-    let server = shipped("tls.conf");
+    let server = shipped("tls.conf", &USERS);
     story(&server, |name| with_password(secured(name, &server), name)).await;
 }
 
 #[tokio::test]
 async fn the_third_stage_needs_none() {
-    let server = shipped("client-certificates.conf");
+    let server = shipped("client-certificates.conf", &USERS);
     story(&server, |name| {
         let mut options = secured(name, &server);
         options.tls.cert = Some(server.file(&format!("certs/{name}.pem")));

@@ -5,7 +5,8 @@
 //! - A server that rejects our name needs a person: the longest pause.
 //! - A connection that lived has shown that all is well: the shortest pause, and everything before it is forgotten.
 //! - Connections that the server ends soon after accepting them, one after the other, are somebody else's with our
-//!   client id (MQTT 3.1.1, 3.1.4-2), and each of our returns ends theirs: long pauses.
+//!   client id (MQTT 3.1.1, 3.1.4-2), and each of our returns ends theirs: long pauses. A server that dies again and again
+//!   looks the same but for one thing: asked at once, it refuses. So after such an end there is one attempt without a pause.
 
 use crate::clock::Instant;
 use std::time::Duration;
@@ -44,23 +45,30 @@ pub(super) struct Backoff {
     failures: u32,
     /// When the last connections that the server ended early did end, with nothing else in between; the newest last.
     short: [Option<Instant>; TAKEOVERS],
+    /// The last attempt was made at once, to see whether the server is still there.
+    asked_at_once: bool,
 }
 
 impl Backoff {
     /// Pauses of `min` to `max`.
     pub fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max, failures: 0, short: [None; TAKEOVERS] }
+        Self { min, max, failures: 0, short: [None; TAKEOVERS], asked_at_once: false }
     }
 
     /// The pause after `ending` at `now`; `random` is in 0..1.
     pub fn pause(&mut self, ending: Ending, now: Instant, random: f64) -> Duration {
         self.note(ending, now);
+        let asked_at_once = std::mem::take(&mut self.asked_at_once);
         match ending {
             Ending::Refused => self.forget(),
             Ending::Lost { lived, .. } if lived >= LIVED => self.forget(),
             Ending::Rejected => {
                 self.failures = 0;
                 self.max
+            }
+            Ending::Lost { by_server: true, .. } if !asked_at_once && !self.taken_over(now) => {
+                self.asked_at_once = true;
+                Duration::ZERO
             }
             _ if self.taken_over(now) => between(self.max / 2, self.max, random).max(self.min),
             Ending::Unreachable | Ending::Lost { .. } => {
@@ -164,27 +172,29 @@ mod tests {
     #[test]
     fn three_short_connections_in_a_minute_are_a_takeover() {
         let mut backoff = Backoff::new(MIN, MAX);
-        assert_eq!(backoff.pause(lost(1), at(0), 0.0), MIN);
+        assert_eq!(backoff.pause(lost(1), at(0), 0.0), Duration::ZERO, "is the server still there?");
         assert_eq!(backoff.pause(lost(1), at(2), 0.0), MIN);
         assert!(!backoff.taken_over(at(2)));
         assert_eq!(backoff.pause(lost(1), at(4), 0.0), MAX / 2);
         assert!(backoff.taken_over(at(4)));
-        assert_eq!(backoff.pause(lost(1), at(200), 0.0), MIN, "long ago is not in a row");
+        assert_eq!(backoff.pause(lost(1), at(200), 0.0), Duration::ZERO, "long ago is not in a row");
     }
 
     #[test]
     fn a_server_that_restarts_again_and_again_is_no_takeover() {
         let mut backoff = Backoff::new(MIN, MAX);
         for n in 0..10 {
-            assert_eq!(backoff.pause(lost(1), at(n), 1.0), MIN);
+            assert_eq!(backoff.pause(lost(1), at(n), 1.0), Duration::ZERO);
             assert_eq!(backoff.pause(Ending::Refused, at(n), 1.0), MIN);
+            assert!(!backoff.taken_over(at(n)));
         }
     }
 
     #[test]
     fn the_shortest_pause_holds_even_where_it_is_the_longest() {
         let mut backoff = Backoff::new(MIN, MIN);
-        for n in 0..5 {
+        assert_eq!(backoff.pause(lost(0), at(0), 0.0), Duration::ZERO);
+        for n in 1..5 {
             assert_eq!(backoff.pause(lost(0), at(n), 0.0), MIN);
         }
     }

@@ -8,7 +8,7 @@ use super::outbox::{Outbox, SlotId, SlotSpec};
 use super::reference::Reference;
 use crate::clock::Stamp;
 use crate::outputs::SourceId;
-use crate::payload::{Facts, Format, Health, SensorObject};
+use crate::payload::{self, Facts, Format, Health, SensorObject};
 use crate::plan::{self, Plan, Source};
 use crate::process::{Outcome, Pipeline};
 use crate::quantity::{Quantity, Unit};
@@ -102,8 +102,12 @@ impl Sensors {
     /// A sea-level pressure for `sensor`, in hPa; `false` if it is not one.
     pub fn sea_level(&mut self, sensor: usize, hpa: f64, stamp: Stamp, outbox: &mut Outbox) -> bool {
         let sensor = &mut self.sensors[sensor];
-        let accepted = sensor.reference.as_mut().is_some_and(|reference| reference.set(hpa, stamp));
-        if accepted && stamp.at.since(sensor.reference_told.at) >= REFERENCE_INTERVAL {
+        let Some(reference) = &mut sensor.reference else { return false };
+        let first = reference.told(stamp.at) == payload::Reference::Missing;
+        let accepted = reference.set(hpa, stamp);
+        let due = first || stamp.at.since(sensor.reference_told.at) >= REFERENCE_INTERVAL;
+        // The first one ends the health's `null` at once; before the first read there is no health to tell.
+        if accepted && due && !matches!(sensor.state, State::Unknown) {
             sensor.tell_health(stamp, outbox);
         }
         accepted

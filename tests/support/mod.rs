@@ -1,12 +1,16 @@
-//! What several test programs share: a real Mosquitto, its own clients, and a link that can be broken.
+//! What several test programs share: the real agent, a real Mosquitto, its own clients, and a link that can be broken.
 //!
 //! Everything waits for a condition with a bound, and says what it waited for when the bound passes.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod agent;
+pub mod hostile;
 pub mod mosquitto;
 pub mod proxy;
+pub mod raw;
 pub mod scripted;
 pub mod session;
+pub mod shipped;
 
 use std::time::{Duration, Instant};
 
