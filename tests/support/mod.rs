@@ -5,7 +5,9 @@
 
 pub mod mosquitto;
 pub mod proxy;
+pub mod rig;
 pub mod scripted;
+pub mod server;
 pub mod session;
 
 use std::time::{Duration, Instant};
