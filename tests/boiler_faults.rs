@@ -439,6 +439,33 @@ fn the_relay_is_off_after_every_single_fault_and_only_a_new_command_switches_it_
 }
 
 #[test]
+fn no_restart_cuts_the_purge_short() {
+    for (off_before, in_order) in [(false, true), (false, false), (true, true), (true, false)] {
+        let mut boiler = Boiler::burning();
+        if off_before {
+            boiler.command("OFF");
+            boiler.pass(SECOND);
+        }
+        if in_order {
+            boiler.rig.stop()
+        } else {
+            boiler.rig.kill()
+        }
+        boiler.rig.restart();
+        boiler.rig.connect();
+        let started = boiler.rig.clock.now();
+        while !boiler.is_on() {
+            boiler.step(started + MAX_ON);
+        }
+        let rest = boiler.rig.clock.now().since(started);
+        assert!(
+            rest >= MIN_OFF && rest <= MIN_OFF + MINUTE,
+            "{rest:?}, off before: {off_before}, in order: {in_order}"
+        );
+    }
+}
+
+#[test]
 fn without_a_fault_the_relay_stays_on() {
     let mut boiler = Boiler::burning();
     let end = boiler.rig.clock.now() + 45 * MINUTE;
