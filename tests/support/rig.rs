@@ -56,7 +56,7 @@ pub struct Rig {
     pub board: Arc<dyn Board>,
     pub writes: Writes,
     pub server: Server,
-    /// What the last step has read.
+    /// What was read since somebody last looked.
     pub reports: Vec<Report>,
     /// Steps so far.
     pub steps: u64,
@@ -238,10 +238,7 @@ impl Rig {
     fn turn(&mut self) {
         let now = self.clock.now();
         let Some(core) = &mut self.core else { return };
-        if core.deadline().is_some_and(|at| now >= at) {
-            core.tick();
-        }
-        self.reports.clear();
+        let told = self.reports.len();
         let read_all = core.take_read_all();
         for resource in &mut self.resources {
             if read_all {
@@ -255,8 +252,12 @@ impl Rig {
                 resource.sensors.iter().for_each(|sensor| core.sensor_failed(*sensor, failure()));
             }
         }
-        if !self.reports.is_empty() {
-            core.samples(&self.reports);
+        if self.reports.len() > told {
+            core.samples(&self.reports[told..]);
+        }
+        // Later than `now`: drivers that wait for their chips have moved the clock.
+        if core.deadline().is_some_and(|at| self.clock.now() >= at) {
+            core.tick();
         }
         if self.server.gives_up_at().is_some_and(|at| now >= at) {
             self.disconnect();
