@@ -55,6 +55,8 @@ pub struct Core {
     tally: metrics::Tally,
     next_metrics: Instant,
     read_all: bool,
+    /// What the stop does to outputs is not what was last wanted of them.
+    stopping: bool,
     scratch: Scratch,
 }
 
@@ -113,6 +115,7 @@ impl Core {
             tally: metrics::Tally::new(now.at),
             next_metrics,
             read_all: false,
+            stopping: false,
             scratch: Scratch::default(),
         };
         core.echo(now);
@@ -314,6 +317,7 @@ impl Core {
     pub fn shutdown(&mut self) {
         let now = self.clock.stamp();
         self.bank.shutdown(now);
+        self.stopping = true;
         self.echo(now);
         if let Err(error) = self.state.write() {
             log::error!(error:% = error; "state not written");
@@ -346,8 +350,9 @@ impl Core {
         };
         let pwm = output.drive.is_pwm();
         self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
-        // What `min_off` counts from outlives a restart, too.
-        if output.initial == Initial::Last || output.limits.min_off.is_some() {
+        let last = output.initial == Initial::Last && !self.stopping;
+        // That it was ever on outlives a restart too: how long ago it went off then, nobody can tell, so `min_off` counts anew.
+        if last || (output.limits.min_off.is_some() && level.is_on()) {
             let name = output.name.clone();
             self.state.change(now.at, |kept| {
                 kept.levels.insert(name, level.percent());

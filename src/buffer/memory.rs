@@ -3,6 +3,7 @@
 //! It loses everything when the process ends. Invariant: its heap never exceeds [`Limits::max_size`], nor [`MAX_BYTES`].
 
 use super::{Buffer, Limits, Overflow, Record};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// However large `max_size` is, memory is not used beyond this many bytes.
@@ -13,6 +14,8 @@ pub struct Memory {
     records: VecDeque<Record>,
     /// The sequence number of the oldest record.
     first: u64,
+    /// The end of what was copied out last: nothing is put before it, or `forget` would drop what nobody has seen.
+    handed_out: Cell<u64>,
     capacity: usize,
     limits: Limits,
 }
@@ -22,7 +25,7 @@ impl Memory {
     pub fn new(limits: Limits) -> Self {
         let bytes = limits.max_size.min(MAX_BYTES);
         let capacity = usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<Record>();
-        Self { records: VecDeque::new(), first: 0, capacity: capacity.max(1), limits }
+        Self { records: VecDeque::new(), first: 0, handed_out: Cell::new(0), capacity: capacity.max(1), limits }
     }
 
     fn drop_oldest(&mut self) {
@@ -51,7 +54,9 @@ impl Buffer for Memory {
         }
         self.make_room();
         // A record that was in flight when the connection broke comes after younger ones, but never by much.
-        let younger = self.records.iter().rev().take_while(|kept| kept.uptime_ms > record.uptime_ms).count();
+        let behind = self.first + self.records.len() as u64 - self.handed_out.get().max(self.first);
+        let free = self.records.iter().rev().take(behind as usize);
+        let younger = free.take_while(|kept| kept.uptime_ms > record.uptime_ms).count();
         self.records.insert(self.records.len() - younger, record);
         dropped
     }
@@ -59,7 +64,8 @@ impl Buffer for Memory {
     fn peek(&self, max: usize, into: &mut Vec<Record>) -> u64 {
         let count = max.min(self.records.len());
         into.extend(self.records.iter().take(count));
-        self.first + count as u64
+        self.handed_out.set(self.first + count as u64);
+        self.handed_out.get()
     }
 
     fn forget(&mut self, end: u64) {
@@ -124,6 +130,22 @@ mod tests {
         assert_eq!(store.push(record(4)), 1, "the oldest of the batch gives way");
         store.forget(end);
         assert_eq!(times(&store), [3, 4]);
+    }
+
+    #[test]
+    fn a_record_that_comes_late_is_not_forgotten_with_a_batch_it_was_not_in() {
+        let mut store = Memory::new(limits(10, Overflow::DropOldest));
+        store.push(record(11));
+        let mut batch = Vec::new();
+        let end = store.peek(5, &mut batch);
+        store.push(record(10));
+        store.forget(end);
+        assert_eq!(times(&store), [10]);
+        store.push(record(9));
+        assert_eq!(times(&store), [10, 9], "what was looked at stays in front");
+        store.peek(0, &mut batch);
+        store.push(record(8));
+        assert_eq!(times(&store), [8, 10, 9], "until another look takes its place");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub struct Limits {
 pub trait Buffer: Send {
     /// Appends a record; returns how many records were dropped for it (it may be the one).
     fn push(&mut self, record: Record) -> u64;
-    /// Copies up to `max` of the oldest records to `into`, oldest first; they stay until [`Buffer::forget`].
+    /// Copies up to `max` of the oldest records to `into`, oldest first; they stay until [`Buffer::forget`], and nothing is
+    /// put before them until the next call.
     /// Returns the sequence number just after the last one copied.
     fn peek(&self, max: usize, into: &mut Vec<Record>) -> u64;
     /// Drops every record before the sequence number `end`: the server has them.

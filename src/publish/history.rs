@@ -37,8 +37,8 @@ pub struct History {
 pub struct Drain {
     /// Records in a share.
     share: usize,
-    /// When the next share may go.
-    next: Instant,
+    /// When the next share may go; `None` while there is no connection.
+    next: Option<Instant>,
     /// The share on its way, sorted by series, oldest first within each.
     records: Vec<Record>,
     /// How many of them are in messages already.
@@ -56,7 +56,7 @@ impl Drain {
         let share = u128::from(per_second) * INTERVAL.as_millis() / 1000;
         Self {
             share: usize::try_from(share).unwrap_or(usize::MAX).max(1),
-            next: Instant::default(),
+            next: None,
             records: Vec::new(),
             sent: 0,
             outstanding: 0,
@@ -67,12 +67,15 @@ impl Drain {
 
     /// Live values and commands go first.
     pub fn connected(&mut self, now: Instant) {
-        self.next = now + INTERVAL;
+        self.next = Some(now + INTERVAL);
     }
 
     /// The share on its way is to be sent again.
-    pub fn disconnected(&mut self) {
+    pub fn disconnected(&mut self, store: &dyn Buffer) {
+        self.next = None;
         self.records = Vec::new();
+        // The share is given back: what was in flight live may belong before it.
+        store.peek(0, &mut self.records);
         self.sent = 0;
         self.outstanding = 0;
     }
@@ -93,7 +96,7 @@ impl Drain {
 
     /// When [`Drain::pump`] has something to do that no acknowledgement announces.
     pub fn deadline(&self, store: &dyn Buffer) -> Option<Instant> {
-        (self.records.is_empty() && !store.is_empty()).then_some(self.next)
+        self.next.filter(|_| self.records.is_empty() && !store.is_empty())
     }
 
     /// Drops what is too old, unless it is on its way; returns how many records.
@@ -109,11 +112,11 @@ impl Drain {
         link: &mut dyn Link,
         now: Instant,
     ) -> u64 {
-        if self.records.is_empty() && now >= self.next && !store.is_empty() {
+        if self.deadline(store).is_some_and(|next| now >= next) {
             self.end = store.peek(self.share, &mut self.records);
             // Stable: the order of time stays within each topic.
             self.records.sort_by_key(|record| record.series);
-            self.next = now + INTERVAL;
+            self.next = Some(now + INTERVAL);
         }
         let mut count = 0;
         // One place in the window always stays free for a live reading.

@@ -8,7 +8,9 @@ pub mod hostile;
 pub mod mosquitto;
 pub mod proxy;
 pub mod raw;
+pub mod rig;
 pub mod scripted;
+pub mod server;
 pub mod session;
 pub mod shipped;
 
