@@ -14,10 +14,10 @@ usage: board2mqtt [OPTIONS] COMMAND
 
 commands:
   run                     the gateway, in the foreground
-  demo [--seconds N]      the whole thing on this machine: simulated board, embedded MQTT server
+  demo [--seconds N]      the whole thing, nothing needed: simulated board and MQTT server
   check [--probe]         validates the configuration; --probe asks the hardware too
   read [SENSOR...]        reads sensors now; --json, --watch
-  set OUTPUT VALUE        drives an output now, under its limits: ON, OFF, TOGGLE, AUTO, 40; --for 5s
+  set OUTPUT VALUE        drives an output now, under its limits: ON, OFF, 40...; --for 5s
   safe                    drives every output to its safe level
   drivers [NAME]          the sensor drivers; --json
   topics                  every topic of this configuration; --json, --acl
@@ -25,7 +25,7 @@ commands:
 
 options:
   -c, --config FILE       default: /etc/board2mqtt/config.toml, else ./board2mqtt.toml
-      --log-level LEVEL   error, warn, info, debug, trace; default: info for run, else warn
+      --log-level LEVEL   error, warn, info, debug, trace; default: warn, for run info
   -V, --version
   -h, --help
 

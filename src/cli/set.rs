@@ -137,7 +137,8 @@ impl Held {
         loop {
             let now = self.clock.now();
             if end.is_some_and(|end| now >= end) {
-                return;
+                // The command's own `for` is over, too.
+                return self.bank.tick(self.clock.stamp());
             }
             let next = [end, self.bank.deadline()].into_iter().flatten().min();
             let wait = next.map_or(Duration::from_secs(3600), |next| next.since(now));

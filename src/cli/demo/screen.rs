@@ -19,7 +19,7 @@ const TOP: u32 = 500;
 const GAUGE: usize = 40;
 const SHORTEST: usize = 10;
 /// Columns of what stands around it.
-const WORDS: usize = 45;
+const WORDS: usize = 46;
 
 /// One topic.
 #[derive(Clone, Debug, Default, PartialEq)]
