@@ -3,7 +3,7 @@
 //! One request a connection, one line of JSON each way. Only who may enter the folder may connect.
 
 use super::core::Core;
-use crate::command::{self, Command};
+use crate::command;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,31 @@ pub struct Ask {
 
 /// What it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Answer {
-    /// Whether the command was carried out.
-    pub done: bool,
-    /// The output's state now.
-    pub state: Option<String>,
-    /// Why not.
-    pub reason: Option<String>,
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// The command was carried out; the output's state now, where it is known.
+    Done {
+        /// `ON`, `OFF`, or a percentage.
+        state: Option<String>,
+    },
+    /// The output's limits or its line do not allow it now.
+    Refused {
+        /// The word of [`command::Refusal::as_str`].
+        reason: String,
+    },
+    /// There is no such output, or it is no command.
+    Wrong {
+        /// What is allowed.
+        detail: String,
+    },
+}
+
+/// What is said of a name no output has.
+pub fn no_such_output<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    match names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => format!("no output is called `{name}`, none is configured"),
+        names => format!("no output is called `{name}`, there are {names}"),
+    }
 }
 
 /// A request on its way to the agent.
@@ -113,22 +130,20 @@ async fn serve(stream: UnixStream, requests: mpsc::Sender<Request>) -> io::Resul
 
 /// Carries a request out.
 pub fn answer(core: &mut Core, request: Request) {
-    let answer = match run(core, &request.ask) {
-        Ok(state) => Answer { done: true, state, reason: None },
-        Err(reason) => Answer { done: false, state: None, reason: Some(reason) },
-    };
+    let answer = run(core, &request.ask).unwrap_or_else(|wrong| wrong);
     // The client may be gone; the command was carried out all the same.
     let _ = request.answer.send(answer);
 }
 
-fn run(core: &mut Core, ask: &Ask) -> Result<Option<String>, String> {
+fn run(core: &mut Core, ask: &Ask) -> Result<Answer, Answer> {
     let outputs = &core.plan().outputs;
-    let Some(index) = outputs.iter().position(|output| output.spec.name == ask.output) else {
-        let names: Vec<_> = outputs.iter().map(|output| output.spec.name.as_str()).collect();
-        return Err(format!("no output is called `{}`; there are: {}", ask.output, names.join(", ")));
-    };
+    let names = || outputs.iter().map(|output| output.spec.name.as_str());
+    let index = names().position(|name| name == ask.output);
+    let index = index.ok_or_else(|| Answer::Wrong { detail: no_such_output(&ask.output, names()) })?;
     let pwm = outputs[index].spec.drive.is_pwm();
-    let command: Command = command::parse(ask.command.as_bytes(), pwm).map_err(|malformed| malformed.to_string())?;
-    let level = core.command(index, &command).map_err(|refusal| refusal.as_str().to_owned())?;
-    Ok(level.map(|level| command::state_text(level, pwm).into_owned()))
+    let command = command::parse(ask.command.as_bytes(), pwm);
+    let command = command.map_err(|malformed| Answer::Wrong { detail: malformed.to_string() })?;
+    let refused = |refusal: command::Refusal| Answer::Refused { reason: refusal.as_str().to_owned() };
+    let level = core.command(index, &command).map_err(refused)?;
+    Ok(Answer::Done { state: level.map(|level| command::state_text(level, pwm).into_owned()) })
 }

@@ -113,7 +113,7 @@ impl Agent {
             log::error!(error:% = error; "state not read, starting without it");
         }
         let (inline, jobs) = jobs(&setup.plan);
-        let safe_table = write_safe_table(&setup.plan, setup.runtime_folder.as_deref());
+        let safe_table = write_safe_table(&setup.plan, &*setup.board, setup.runtime_folder.as_deref());
         let parts = core::Parts {
             board: setup.board.clone(),
             clock: setup.clock.clone(),
@@ -291,11 +291,14 @@ fn start_polling(
 }
 
 /// What `board2mqtt safe` works from when this process has died. Failing to write it is told, and no reason not to run.
-fn write_safe_table(plan: &Plan, folder: Option<&Path>) -> Option<PathBuf> {
+fn write_safe_table(plan: &Plan, board: &dyn Board, folder: Option<&Path>) -> Option<PathBuf> {
     let path = folder?.join(SAFE_TABLE);
     let specs: Vec<_> = plan.outputs.iter().map(|output| output.spec.clone()).collect();
-    let table = SafeTable::of(&specs);
-    if let Err(error) = std::fs::write(&path, table.to_json()) {
+    let table = SafeTable::of(&specs, board);
+    // Renamed into its place: one who dies while writing leaves the earlier table whole.
+    let written = path.with_extension("new");
+    let outcome = std::fs::write(&written, table.to_json()).and_then(|()| std::fs::rename(&written, &path));
+    if let Err(error) = outcome {
         log::warn!(path:% = path.display(), error:% = error; "table of safe levels not written");
         return None;
     }

@@ -19,8 +19,13 @@ use std::time::Duration;
 
 /// A board: everything the gateway can touch.
 pub trait Board: Send + Sync {
-    /// For people: `linux`, `raspberry-pi`, `simulated`.
+    /// The word of `[board] kind` that opens the same board again: `auto`, `linux`, `raspberry-pi`, `simulated`.
     fn kind(&self) -> &'static str;
+
+    /// Where a simulated board notes its output writes, as [`simulated::Trace::open`] takes it from any folder.
+    fn trace(&self) -> Option<&str> {
+        None
+    }
 
     /// Opens one chip's place on an I2C bus; `deadline` bounds a transfer where the adapter can be told.
     ///

@@ -113,7 +113,11 @@ impl RaspberryPi {
 
 impl Board for RaspberryPi {
     fn kind(&self) -> &'static str {
-        if self.family.is_some() { "raspberry-pi" } else { "linux" }
+        match (self.family, self.gpio_by_registers) {
+            (None, _) => "linux",
+            (Some(_), true) => "raspberry-pi",
+            (Some(_), false) => "auto",
+        }
     }
 
     fn i2c(&self, place: &I2cPlace, deadline: Duration) -> Result<Bus, Failure> {

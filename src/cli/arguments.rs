@@ -14,10 +14,10 @@ usage: board2mqtt [OPTIONS] COMMAND
 
 commands:
   run                     the gateway, in the foreground
-  demo [--seconds N]      the whole thing on this machine: simulated board, embedded MQTT server
+  demo [--seconds N]      the whole thing, nothing needed: simulated board and MQTT server
   check [--probe]         validates the configuration; --probe asks the hardware too
   read [SENSOR...]        reads sensors now; --json, --watch
-  set OUTPUT VALUE        drives an output now, under its limits; --for 5s
+  set OUTPUT VALUE        drives an output now, under its limits: ON, OFF, 40...; --for 5s
   safe                    drives every output to its safe level
   drivers [NAME]          the sensor drivers; --json
   topics                  every topic of this configuration; --json, --acl
@@ -25,7 +25,7 @@ commands:
 
 options:
   -c, --config FILE       default: /etc/board2mqtt/config.toml, else ./board2mqtt.toml
-      --log-level LEVEL   error, warn, info (default), debug, trace
+      --log-level LEVEL   error, warn, info, debug, trace; default: warn, for run info
   -V, --version
   -h, --help
 
@@ -38,7 +38,7 @@ pub struct Arguments {
     /// `--config`
     pub config: Option<PathBuf>,
     /// `--log-level`
-    pub log_level: LevelFilter,
+    pub log_level: Option<LevelFilter>,
     /// What to do.
     pub subcommand: Subcommand,
 }
@@ -141,20 +141,20 @@ impl Arguments {
     }
 
     fn just(subcommand: Subcommand) -> Self {
-        Self { config: None, log_level: LevelFilter::Info, subcommand }
+        Self { config: None, log_level: None, subcommand }
     }
 }
 
 impl Given {
     fn finish(mut self) -> Result<Arguments, lexopt::Error> {
         let mut words = std::mem::take(&mut self.words).into_iter();
-        let name = words.next().ok_or("which command? try `board2mqtt --help`")?;
+        let name = words.next().ok_or("which command?")?;
         let subcommand = self.subcommand(&name, &mut words)?;
         if let Some(word) = words.next() {
             return Err(format!("`{name}` does not take the argument `{word}`").into());
         }
         self.nothing_left(&name)?;
-        Ok(Arguments { config: self.config, log_level: self.log_level.unwrap_or(LevelFilter::Info), subcommand })
+        Ok(Arguments { config: self.config, log_level: self.log_level, subcommand })
     }
 
     /// Takes what the subcommand knows out of what was given.
@@ -181,6 +181,7 @@ impl Given {
             },
             "safe" => Subcommand::Safe,
             "drivers" => Subcommand::Drivers { name: words.next(), json: take(&mut self.json) },
+            "topics" if self.json && self.acl => return Err("--json and --acl exclude each other".into()),
             "topics" => Subcommand::Topics { json: take(&mut self.json), acl: take(&mut self.acl) },
             "help" => Subcommand::Help(USAGE),
             other => return Err(format!("unknown command `{other}`{}", did_you_mean(other)).into()),
@@ -206,8 +207,9 @@ impl Given {
 const NAMES: [&str; 9] = ["run", "demo", "check", "read", "set", "safe", "drivers", "topics", "help"];
 
 fn did_you_mean(word: &str) -> String {
-    let near = NAMES.iter().find(|name| strsim::damerau_levenshtein(name, word) <= 2);
-    near.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+    let near = NAMES.iter().map(|name| (strsim::damerau_levenshtein(name, word), name)).min();
+    let near = near.filter(|(distance, _)| *distance <= 2);
+    near.map(|(_, name)| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 
 fn level(text: &str) -> Result<LevelFilter, lexopt::Error> {
@@ -235,7 +237,7 @@ mod tests {
         let set = Subcommand::Set { output: "fan".into(), value: "40".into(), hold: Some(Duration::from_secs(5)) };
         assert_eq!(parse("set fan 40 --for 5s -c x.toml").expect("parses").subcommand, set);
         assert_eq!(parse("check --probe").expect("parses").subcommand, Subcommand::Check { probe: true });
-        assert_eq!(parse("--log-level debug run").expect("parses").log_level, LevelFilter::Debug);
+        assert_eq!(parse("--log-level debug run").expect("parses").log_level, Some(LevelFilter::Debug));
         for name in NAMES.into_iter().filter(|name| !["set", "demo"].contains(name)) {
             assert!(parse(name).is_ok(), "{name}");
             assert!(USAGE.contains(&format!("\n  {name}")), "{name} is in the usage");
@@ -247,6 +249,8 @@ mod tests {
         let cases = [
             ("", "which command?"),
             ("chekc", "did you mean `check`?"),
+            ("sat", "did you mean `set`?"),
+            ("topics --json --acl", "--json and --acl exclude each other"),
             ("run --probe", "`run` does not take the option --probe"),
             ("run now", "`run` does not take the argument `now`"),
             ("set fan", "`set` needs a value"),

@@ -1,74 +1,75 @@
 //! `board2mqtt check`: is this configuration good? `--probe`: and does the hardware agree?
 
 use super::arguments::Arguments;
-use super::{Failed, setup, write_out};
+use super::setup::Checked;
+use super::{Failed, count, setup, tell, write_out};
 use crate::board::Board;
 use crate::clock::{Clock, SystemClock};
+use crate::command::state_text;
 use crate::line::Initial;
-use crate::plan::Plan;
-use crate::poll::Job;
-use std::fmt::Write;
+use crate::plan::{self, Plan};
+use crate::sample::Failure;
+use anyhow::anyhow;
+use std::fs::File;
 use std::sync::Arc;
 
 /// Validates the configuration without hardware, or with it.
 pub fn run(arguments: &Arguments, probe: bool) -> Result<(), Failed> {
     let checked = setup::load(arguments)?;
-    checked.warnings.iter().for_each(|warning| eprintln!("{}", warning.trim_end()));
-    let plan = &checked.plan;
-    let mut text = format!(
-        "{}: good: {} sensors, {} inputs, {} outputs\n",
-        checked.path.display(),
-        plan.sensors.len(),
-        plan.inputs.len(),
-        plan.outputs.len()
-    );
-    let mut missing = 0;
-    if probe {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let board = setup::board(&checked, &clock)?;
-        for (what, outcome) in probe_all(plan, &*board, &clock) {
-            missing += usize::from(outcome.is_err());
-            let outcome = outcome.unwrap_or_else(|failure| failure);
-            writeln!(text, "  {what}: {outcome}").expect("a string takes what is written");
-        }
-    }
-    write_out(&text)?;
-    match missing {
-        0 => Ok(()),
-        1 => Err(anyhow::anyhow!("one part of the hardware is missing").into()),
-        n => Err(anyhow::anyhow!("{n} parts of the hardware are missing").into()),
-    }
+    checked.warnings.iter().for_each(|warning| tell(warning.trim_end()));
+    missing_files(&checked).iter().for_each(|missing| tell(&format!("warning: {missing}; `run` needs it")));
+    let (plan, path) = (&checked.plan, checked.path.display());
+    let sensors = count(plan.sensors.len(), "sensor");
+    let inputs = count(plan.inputs.len(), "input");
+    let outputs = count(plan.outputs.len(), "output");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    setup::check_board(&checked, &clock)?;
+    write_out(&format!("{path}: good: {sensors}, {inputs}, {outputs}\n"))?;
+    if probe { probe_all(plan, &*setup::board(&checked, &clock)?, &clock) } else { Ok(()) }
 }
 
-/// Opens each part once. An output is requested as it is found, so nothing moves.
-fn probe_all(plan: &Plan, board: &dyn Board, clock: &Arc<dyn Clock>) -> Vec<(String, Result<String, String>)> {
-    let sensors = plan.sensors.iter().enumerate().map(|(index, sensor)| {
-        let job = Job {
-            sensor: index,
-            driver: sensor.driver,
-            place: sensor.place.clone(),
-            options: sensor.options.clone(),
-            interval: sensor.interval,
-            deadline: sensor.deadline,
-        };
+/// Secrets and certificates that are not here: perhaps they are on the board.
+fn missing_files(checked: &Checked) -> Vec<String> {
+    let mqtt = &checked.config.mqtt;
+    let secret = plan::session(&checked.config).err().map(|error| format!("{:#}", anyhow!(error)));
+    let certificates = [&mqtt.ca, &mqtt.cert, &mqtt.key].into_iter().flatten().filter_map(|path| {
+        let error = File::open(&path.value).err()?;
+        Some(format!("{} cannot be read: {error}", path.value.display()))
+    });
+    secret.into_iter().chain(certificates).collect()
+}
+
+/// Opens each part once and tells of each as soon as it is known. An output is taken over as it is found: nothing moves.
+fn probe_all(plan: &Plan, board: &dyn Board, clock: &Arc<dyn Clock>) -> Result<(), Failed> {
+    let mut failed = 0;
+    let mut tell = |what: String, outcome: Result<String, Failure>| {
+        failed += usize::from(outcome.is_err());
+        let outcome = outcome.unwrap_or_else(|failure| failure.to_string());
+        write_out(&format!("  {what}: {outcome}\n"))
+    };
+    for (index, sensor) in plan.sensors.iter().enumerate() {
         let place = sensor.place.as_ref().map_or("no bus".to_owned(), ToString::to_string);
-        let outcome = job.open(board, clock).and_then(|mut opened| opened.read());
-        (
+        let outcome = setup::job(plan, index).open(board, clock).and_then(|mut opened| opened.read());
+        tell(
             format!("sensor {} ({} at {place})", sensor.name, sensor.driver.name),
-            outcome.map(|_| "answers".to_owned()).map_err(|failure| failure.to_string()),
-        )
-    });
-    let inputs = plan.inputs.iter().map(|input| {
+            outcome.map(|_| "answers".to_owned()),
+        )?;
+    }
+    for input in &plan.inputs {
         let spec = &input.spec;
-        let outcome = board.input(&spec.line, spec.active, spec.bias).and_then(|mut line| line.is_active());
-        let outcome = outcome.map(|active| if active { "ON" } else { "OFF" }.to_owned());
-        (format!("input {} ({})", spec.name, spec.line), outcome.map_err(|failure| failure.to_string()))
-    });
-    let outputs = plan.outputs.iter().map(|output| {
+        let active = board.input(&spec.line, spec.active, spec.bias).and_then(|mut line| line.is_active());
+        let word = |active| if active { "ON" } else { "OFF" }.to_owned();
+        tell(format!("input {} ({})", spec.name, spec.line), active.map(word))?;
+    }
+    for output in &plan.outputs {
         let spec = &output.spec;
-        let outcome = board.output(&spec.drive, Initial::Keep).and_then(|mut line| line.level());
-        let outcome = outcome.map(|level| format!("{level} %"));
-        (format!("output {} ({})", spec.name, spec.drive), outcome.map_err(|failure| failure.to_string()))
-    });
-    sensors.chain(inputs).chain(outputs).collect()
+        let level = board.output(&spec.drive, Initial::Keep).and_then(|mut line| line.level());
+        let word = |level| state_text(level, spec.drive.is_pwm()).into_owned();
+        tell(format!("output {} ({})", spec.name, spec.drive), level.map(word))?;
+    }
+    let all = plan.sensors.len() + plan.inputs.len() + plan.outputs.len();
+    match failed {
+        0 => Ok(()),
+        n => Err(anyhow!("{n} of {} of the hardware cannot be used as configured", count(all, "part")).into()),
+    }
 }

@@ -1,6 +1,7 @@
 //! `board2mqtt drivers`: what sensors there are.
 
-use super::{Failed, write_out};
+use super::table::{Side, lines, widths};
+use super::{Failed, unknown, write_out};
 use crate::quantity::Quantity;
 use crate::sensors::{Attach, DRIVERS, Driver};
 use serde_json::json;
@@ -12,8 +13,7 @@ pub fn run(name: Option<&str>, as_json: bool) -> Result<(), Failed> {
         None => DRIVERS.to_vec(),
         Some(name) => {
             let found = crate::sensors::find(name);
-            let all = || DRIVERS.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", ");
-            vec![found.ok_or_else(|| anyhow::anyhow!("no driver is called `{name}`; there are: {}", all()))?]
+            vec![found.ok_or_else(|| unknown("driver", name, DRIVERS.iter().map(|driver| driver.name)))?]
         }
     };
     let text = match (as_json, name) {
@@ -25,13 +25,12 @@ pub fn run(name: Option<&str>, as_json: bool) -> Result<(), Failed> {
 }
 
 fn table(drivers: &[&Driver]) -> String {
-    let mut text = format!("{:<14} {:<24} {:<28} chips\n", "driver", "addresses", "quantities");
-    for driver in drivers {
-        let quantities = quantities(driver).join(" ");
-        writeln!(text, "{:<14} {:<24} {:<28} {}", driver.name, addresses(driver), quantities, driver.chips)
-            .expect("a string takes what is written");
-    }
-    text
+    let head = ["driver", "addresses", "quantities", "chips"].map(str::to_owned);
+    let row = |driver: &&Driver| {
+        [driver.name.to_owned(), addresses(driver), quantities(driver).join(" "), driver.chips.to_owned()]
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(drivers.iter().map(row)).collect();
+    lines(&rows, [Side::Left; 4], widths(&rows))
 }
 
 fn detail(driver: &Driver) -> String {

@@ -10,10 +10,14 @@ mod run;
 mod safe;
 mod set;
 mod setup;
+mod table;
 mod topics;
 
+use crate::systemd;
 use arguments::{Arguments, Subcommand};
+use log::LevelFilter;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Something failed at run time.
@@ -28,6 +32,8 @@ const BAD_CONFIGURATION: u8 = 78;
 enum Failed {
     /// Exit status 1.
     AtRunTime(anyhow::Error),
+    /// Exit status 2; what is wrong with an argument, and what is allowed.
+    Usage(String),
     /// Exit status 78; what is wrong, ready to be shown.
     Configuration(String),
 }
@@ -49,7 +55,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("board2mqtt: {error}\ntry `board2mqtt --help`");
+            tell(&format!("board2mqtt: {error}\ntry `board2mqtt --help`"));
             return ExitCode::from(USAGE);
         }
     };
@@ -57,23 +63,29 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::AtRunTime(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failed::AtRunTime(error)) => {
-            eprintln!("board2mqtt: {error:#}");
+            tell(&format!("board2mqtt: {error:#}"));
             ExitCode::from(FAILED)
         }
+        Err(Failed::Usage(wrong)) => {
+            tell(&format!("board2mqtt: {wrong}"));
+            ExitCode::from(USAGE)
+        }
         Err(Failed::Configuration(report)) => {
-            eprintln!("{}", report.trim_end());
+            tell(report.trim_end());
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
 }
 
 fn dispatch(arguments: &Arguments) -> Result<(), Failed> {
+    let usual = if arguments.subcommand == Subcommand::Run { LevelFilter::Info } else { LevelFilter::Warn };
+    systemd::init_log(arguments.log_level.unwrap_or(usual)).map_err(anyhow::Error::from)?;
     match &arguments.subcommand {
         Subcommand::Help(text) => write_out(text),
         Subcommand::Version => write_out(concat!("board2mqtt ", env!("CARGO_PKG_VERSION"), "\n")),
         Subcommand::Run => run::run(arguments),
         #[cfg(feature = "demo")]
-        Subcommand::Demo { seconds } => demo::run(arguments, *seconds),
+        Subcommand::Demo { seconds } => demo::run(*seconds),
         Subcommand::Check { probe } => check::run(arguments, *probe),
         Subcommand::Read { sensors, json, watch } => read::run(arguments, sensors, *json, *watch),
         Subcommand::Set { output, value, hold } => set::run(arguments, output, value, *hold),
@@ -85,8 +97,30 @@ fn dispatch(arguments: &Arguments) -> Result<(), Failed> {
 
 /// Writes to stdout; a reader that has seen enough (`| head`) is no failure.
 fn write_out(text: &str) -> Result<(), Failed> {
-    use std::io::Write;
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// Tells a person on stderr. Who has closed it does not want to know.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Wrong usage: there is no such name; `names` are those there are.
+fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Failed {
+    let names: Vec<_> = names.collect();
+    let near = names.iter().map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+    let meant = match near.filter(|(distance, _)| *distance <= 2) {
+        Some((_, near)) => format!("did you mean `{near}`? "),
+        None => String::new(),
+    };
+    let all = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let all = if all.is_empty() { "there are none".to_owned() } else { format!("there are {all}") };
+    Failed::Usage(format!("no {what} is called `{name}`: {meant}{all}"))
+}
+
+/// `1 sensor`, `2 sensors`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

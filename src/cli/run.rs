@@ -1,7 +1,7 @@
 //! `board2mqtt run`: the daemon, in the foreground.
 
 use super::arguments::Arguments;
-use super::{Failed, setup};
+use super::{Failed, setup, tell};
 use crate::agent;
 use crate::systemd;
 use anyhow::Context;
@@ -9,19 +9,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
-    systemd::init_log(arguments.log_level).context("no log")?;
-    let checked = match load_apart(arguments) {
-        Err(Failed::Configuration(report)) => {
-            log::error!(report = report.as_str(); "configuration refused");
-            systemd::Notifier::from_environment().status("configuration refused, see the journal");
-            return Err(Failed::Configuration(report));
-        }
-        loaded => loaded?,
-    };
-    for warning in &checked.warnings {
-        log::warn!(report = warning.as_str(); "configuration warning");
+    let setup = load_apart(arguments).and_then(|checked| {
+        checked.warnings.iter().for_each(|warning| tell(warning.trim_end()));
+        setup::agent(checked)
+    });
+    if let Err(Failed::Configuration(_)) = &setup {
+        // The report itself, many lines, follows on stderr.
+        log::error!("configuration refused");
+        systemd::Notifier::from_environment().status("configuration refused, see the journal");
     }
-    let setup = setup::agent(checked)?;
+    let setup = setup?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stop = stop_signal()?;

@@ -9,8 +9,11 @@ use crate::buffer::{Limits, Overflow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BoardKind, Config};
 use crate::plan::{self, Plan};
+use crate::poll::Job;
 use crate::systemd;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,9 +49,20 @@ pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
 /// # Errors
 /// As for [`load`].
 pub fn load_file(path: &Path) -> Result<Checked, Failed> {
-    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let loaded = config::load(path, environment).map_err(|report| Failed::Configuration(report.to_string()))?;
+    let environment = environment(std::env::vars_os()).map_err(Failed::Configuration)?;
+    let loaded =
+        config::load(path, environment.into_iter()).map_err(|report| Failed::Configuration(report.to_string()))?;
     check(path, loaded)
+}
+
+/// The variables that may override keys; one of ours that is not UTF-8 must not be passed over.
+fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>, String> {
+    let ours = all.filter(|(name, _)| name.as_bytes().starts_with(config::PREFIX.as_bytes()));
+    let text = |(name, value): (OsString, OsString)| {
+        let wrong = format!("{}: neither a variable's name nor its value may be other than UTF-8", name.display());
+        Ok((name.into_string().map_err(|_| wrong.clone())?, value.into_string().map_err(|_| wrong)?))
+    };
+    ours.map(text).collect()
 }
 
 /// Resolves a loaded configuration.
@@ -76,20 +90,63 @@ pub fn board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Board>
         BoardKind::Auto => raspberry_pi::auto(clock.clone()),
         BoardKind::RaspberryPi => Arc::new(raspberry_pi::RaspberryPi::new(clock.clone())),
         BoardKind::Linux => Arc::new(linux::Linux::new(clock.clone())),
-        BoardKind::Simulated => Arc::new(simulated_board(checked, clock)?),
+        BoardKind::Simulated => {
+            let trace = checked.config.simulated.trace.as_ref();
+            let trace = trace.map(|target| simulated::Trace::open(&target.value)).transpose();
+            let trace = trace.map_err(|failure| Failed::Configuration(failure.to_string()))?;
+            Arc::new(simulated_board(checked, script(checked)?, trace, clock)?)
+        }
     })
 }
 
-/// The board without a configuration.
-pub fn plain_board() -> Arc<dyn Board> {
-    raspberry_pi::auto(Arc::new(SystemClock))
+/// Looks at what belongs to the board without touching anything: a simulated one's script.
+///
+/// # Errors
+/// The script is unusable.
+pub fn check_board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<(), Failed> {
+    match checked.config.board {
+        BoardKind::Simulated => simulated_board(checked, script(checked)?, None, clock).map(drop),
+        BoardKind::Auto | BoardKind::RaspberryPi | BoardKind::Linux => Ok(()),
+    }
+}
+
+fn script(checked: &Checked) -> Result<Option<simulated::Script>, Failed> {
+    let path = checked.config.simulated.script.as_ref();
+    path.map(|path| simulated::Script::read(&path.value)).transpose().map_err(unusable)
+}
+
+/// The board that [`Board::kind`] names, with its lines alone.
+///
+/// # Errors
+/// There is no such kind, or the simulated board's trace is unusable.
+pub fn board_of(kind: &str, trace: Option<&str>) -> anyhow::Result<Arc<dyn Board>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(match kind {
+        "auto" => raspberry_pi::auto(clock),
+        "raspberry-pi" => Arc::new(raspberry_pi::RaspberryPi::new(clock)),
+        "linux" => Arc::new(linux::Linux::new(clock)),
+        "simulated" => {
+            let trace = trace.map(simulated::Trace::open).transpose()?;
+            Arc::new(simulated::Simulated::new(simulated::Parts::default(), None, trace, clock)?)
+        }
+        other => return Err(anyhow!("there is no kind of board called `{other}`")),
+    })
+}
+
+fn unusable(error: simulated::ScriptError) -> Failed {
+    Failed::Configuration(error.to_string())
 }
 
 /// The simulated board with a model for every configured sensor and a line for every input.
 ///
 /// # Errors
-/// The script or the trace is unusable.
-pub fn simulated_board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<simulated::Simulated, Failed> {
+/// The script names what the configuration does not have.
+pub fn simulated_board(
+    checked: &Checked,
+    script: Option<simulated::Script>,
+    trace: Option<simulated::Trace>,
+    clock: &Arc<dyn Clock>,
+) -> Result<simulated::Simulated, Failed> {
     let sensors = checked.plan.sensors.iter().filter_map(|sensor| {
         let place = sensor.place.clone()?;
         Some(simulated::SimulatedSensor { name: sensor.name.clone(), place, driver: sensor.driver.name })
@@ -100,12 +157,20 @@ pub fn simulated_board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<simu
         active: input.spec.active,
     });
     let parts = simulated::Parts { sensors: sensors.collect(), inputs: inputs.collect() };
-    let wanted = &checked.config.simulated;
-    let bad = |error: simulated::ScriptError| Failed::Configuration(error.to_string());
-    let script = wanted.script.as_ref().map(|path| simulated::Script::read(&path.value)).transpose().map_err(bad)?;
-    let trace = wanted.trace.as_ref().map(|target| simulated::Trace::open(&target.value)).transpose();
-    let trace = trace.map_err(|failure| Failed::Configuration(failure.to_string()))?;
-    simulated::Simulated::new(parts, script, trace, clock.clone()).map_err(bad)
+    simulated::Simulated::new(parts, script, trace, clock.clone()).map_err(unusable)
+}
+
+/// What reads one sensor of the plan, by its index.
+pub fn job(plan: &Plan, sensor: usize) -> Job {
+    let planned = &plan.sensors[sensor];
+    Job {
+        sensor,
+        driver: planned.driver,
+        place: planned.place.clone(),
+        options: planned.options.clone(),
+        interval: planned.interval,
+        deadline: planned.deadline,
+    }
 }
 
 /// Everything the agent needs.
@@ -138,17 +203,66 @@ pub fn agent_on(checked: Checked, board: Arc<dyn Board>, clock: Arc<dyn Clock>) 
         store: Box::new(Memory::new(limits)),
         drain_per_second: buffer.drain_per_second,
         state_file: state_folder.join(STATE_FILE),
-        runtime_folder: runtime_folder(),
+        runtime_folder: runtime_folders().into_iter().find(|folder| is_writable(folder)),
     })
 }
 
-/// Where the daemon and the other subcommands meet: systemd's runtime directory, or the unit's, or the user's own.
-pub fn runtime_folder() -> Option<PathBuf> {
-    let user = || {
-        let folder = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?).join("board2mqtt");
-        std::fs::create_dir_all(&folder).ok()?;
-        Some(folder)
-    };
-    let unit = Path::new(RUNTIME_FOLDER);
-    systemd::runtime_directory().or_else(|| unit.is_dir().then(|| unit.to_owned())).or_else(user)
+/// Where the daemon and the other subcommands may meet: systemd's runtime directory; without one the unit's, then the
+/// user's own, so that a daemon tried out by hand beside an installed unit is met too.
+fn runtime_folders() -> Vec<PathBuf> {
+    if let Some(folder) = systemd::runtime_directory() {
+        return vec![folder];
+    }
+    let unit = Some(PathBuf::from(RUNTIME_FOLDER)).filter(|folder| folder.is_dir());
+    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let user = user.map(|folder| folder.join("board2mqtt"));
+    // Where it cannot be made, it is not writable either.
+    user.iter().for_each(|folder| drop(std::fs::create_dir(folder)));
+    unit.into_iter().chain(user).collect()
+}
+
+/// What `use_file` gives for the first folder where the daemon left a file of that name; `None` where there is none.
+///
+/// # Errors
+/// That of `use_file`, with the path; `NotFound` leads to the next folder.
+pub fn in_runtime_folder<T>(name: &str, use_file: impl Fn(&Path) -> std::io::Result<T>) -> anyhow::Result<Option<T>> {
+    for path in runtime_folders().into_iter().map(|folder| folder.join(name)) {
+        match use_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            outcome => return outcome.map(Some).with_context(|| path.display().to_string()),
+        }
+    }
+    Ok(None)
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: `path` is a NUL-terminated string for the duration of the call.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn an_override_that_is_not_text_is_a_fault_and_a_strange_variable_is_not() {
+        let broken = || OsString::from_vec(vec![b'x', 0xff]);
+        let other = (broken(), broken());
+        let good = (OsString::from("BOARD2MQTT__MQTT__SERVER"), OsString::from("mqtt://a"));
+        let all = environment([other, good].into_iter()).expect("good");
+        assert_eq!(all, [("BOARD2MQTT__MQTT__SERVER".to_owned(), "mqtt://a".to_owned())]);
+        let bad = (OsString::from("BOARD2MQTT__MQTT__SERVER"), broken());
+        let fault = environment([bad].into_iter()).expect_err("not UTF-8");
+        assert!(fault.starts_with("BOARD2MQTT__MQTT__SERVER: "), "{fault}");
+    }
+
+    #[test]
+    fn every_kind_of_board_is_opened_again_by_its_own_word() {
+        for kind in ["linux", "simulated"] {
+            assert_eq!(board_of(kind, None).expect("a board").kind(), kind);
+        }
+        assert!(board_of("fake", None).is_err());
+    }
 }

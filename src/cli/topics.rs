@@ -1,10 +1,10 @@
 //! `board2mqtt topics`: every topic of this configuration, as a table, JSON, or a Mosquitto ACL.
 
 use super::arguments::Arguments;
+use super::table::{Side, lines, widths};
 use super::{Failed, setup, write_out};
 use crate::plan::{self, TopicUse};
 use serde_json::json;
-use std::fmt::Write;
 
 /// Prints them.
 pub fn run(arguments: &Arguments, as_json: bool, acl: bool) -> Result<(), Failed> {
@@ -20,22 +20,20 @@ pub fn run(arguments: &Arguments, as_json: bool, acl: bool) -> Result<(), Failed
 }
 
 fn table(uses: &[TopicUse]) -> String {
-    let width = uses.iter().map(|u| u.topic.chars().count()).max().unwrap_or(0).max(5);
-    let mut text = format!("{:<width$}  {:<9}  QoS  retain  payload\n", "topic", "direction");
-    for u in uses {
-        let retain = if u.retain { "yes" } else { "no" };
+    let head = ["topic", "direction", "QoS", "retain", "payload"].map(str::to_owned);
+    let row = |u: &TopicUse| {
         let unit = u.unit.as_ref().map(|unit| format!(" ({unit})")).unwrap_or_default();
-        writeln!(
-            text,
-            "{:<width$}  {:<9}  {:<3}  {retain:<6}  {}{unit}",
-            u.topic,
-            u.direction.as_str(),
-            u.qos,
-            u.payload
-        )
-        .expect("a string takes what is written");
-    }
-    text
+        let retain = if u.retain { "yes" } else { "no" };
+        [
+            u.topic.clone(),
+            u.direction.as_str().to_owned(),
+            u.qos.to_string(),
+            retain.to_owned(),
+            format!("{}{unit}", u.payload),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(uses.iter().map(row)).collect();
+    lines(&rows, [Side::Left; 5], widths(&rows))
 }
 
 fn as_value(u: &TopicUse) -> serde_json::Value {

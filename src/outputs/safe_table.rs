@@ -1,4 +1,5 @@
-//! Every output's line and safe level, as the agent leaves them behind so that `board2mqtt safe` needs no configuration.
+//! Every output's line and safe level, and the board they are on, as the agent leaves them behind so that
+//! `board2mqtt safe` needs no configuration.
 //!
 //! It reads and writes JSON text, not files. Invariant: text that is not exactly such a table is refused whole.
 
@@ -36,11 +37,14 @@ struct Entry {
     safe: Level,
 }
 
-/// The outputs' names, lines and safe levels.
+/// The board, and the outputs' names, lines and safe levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SafeTable {
     version: u32,
+    board: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
     outputs: Vec<Entry>,
 }
 
@@ -50,15 +54,28 @@ pub struct Applied {
     pub name: String,
     /// The level it was to take.
     pub safe: Level,
+    /// Whether levels between OFF and ON mean something.
+    pub pwm: bool,
     /// The held line, or why it could not be requested.
     pub line: Result<Box<dyn Output>, Failure>,
 }
 
 impl SafeTable {
-    /// The table of these outputs.
-    pub fn of(specs: &[Spec]) -> Self {
+    /// The table of these outputs on this board.
+    pub fn of(specs: &[Spec], board: &dyn Board) -> Self {
         let entry = |spec: &Spec| Entry { name: spec.name.clone(), drive: spec.drive.clone(), safe: spec.limits.safe };
-        Self { version: VERSION, outputs: specs.iter().map(entry).collect() }
+        let (kind, trace) = (board.kind().to_owned(), board.trace().map(str::to_owned));
+        Self { version: VERSION, board: kind, trace, outputs: specs.iter().map(entry).collect() }
+    }
+
+    /// The word of [`Board::kind`] for the board the lines are on.
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    /// Where a simulated board is to note the writes.
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
     }
 
     /// The table as JSON text.
@@ -85,6 +102,7 @@ impl SafeTable {
         let request = |entry: &Entry| Applied {
             name: entry.name.clone(),
             safe: entry.safe,
+            pwm: entry.drive.is_pwm(),
             line: board.output(&entry.drive, Initial::Level(entry.safe)),
         };
         off.into_iter().chain(on).map(request).collect()
@@ -113,23 +131,24 @@ mod tests {
 
     #[test]
     fn a_table_is_read_as_it_was_written() {
-        let table = SafeTable::of(&specs());
+        let table = SafeTable::of(&specs(), &FakeBoard::default());
         assert_eq!(SafeTable::from_json(&table.to_json()).expect("its own text"), table);
         assert_eq!(
-            SafeTable::of(&specs()[1..2]).to_json(),
-            r#"{"version":1,"outputs":[{"name":"beacon","drive":{"switch":{"line":{"name":"beacon"},"active":"high"}},"safe":0}]}"#
+            SafeTable::of(&specs()[1..2], &FakeBoard::default()).to_json(),
+            r#"{"version":1,"board":"fake","outputs":[{"name":"beacon","drive":{"switch":{"line":{"name":"beacon"},"active":"high"}},"safe":0}]}"#
         );
     }
 
     #[test]
     fn anything_else_is_refused_whole() {
-        let good = SafeTable::of(&specs()).to_json();
+        let good = SafeTable::of(&specs(), &FakeBoard::default()).to_json();
         for (find, replace) in [
             ("\"version\":1", "\"version\":2"),
             ("\"safe\":10000", "\"safe\":10001"),
             ("\"safe\":10000", "\"safe\":-1"),
             ("\"offset\":6", "\"offset\":6,\"extra\":1"),
             ("\"name\":\"fan\",", ""),
+            ("\"board\":\"fake\",", ""),
             ("\"active\":\"low\"", "\"active\":\"LOW\""),
             ("{\"version\"", "{\"extra\":0,\"version\""),
         ] {
@@ -147,7 +166,7 @@ mod tests {
     fn every_line_is_led_to_safe_off_before_on_whatever_fails() {
         let board = FakeBoard::default();
         board.break_line("beacon", true);
-        let applied = SafeTable::of(&specs()).apply(&board);
+        let applied = SafeTable::of(&specs(), &FakeBoard::default()).apply(&board);
         let outcomes: Vec<_> = applied.iter().map(|one| (one.name.as_str(), one.safe, one.line.is_ok())).collect();
         assert_eq!(outcomes, [("beacon", Level::OFF, false), ("valve", Level::OFF, true), ("fan", Level::ON, true)]);
         assert_eq!(board.writes("gpiochip1:6"), [Level::OFF]);

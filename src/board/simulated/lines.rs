@@ -97,6 +97,11 @@ impl Lines {
         line
     }
 
+    /// Where output writes are noted.
+    pub(super) fn trace_target(&self) -> Option<&str> {
+        self.trace.as_ref().map(Trace::target)
+    }
+
     /// How many output writes the trace missed.
     pub(super) fn lost_in_trace(&self) -> u64 {
         self.trace.as_ref().map_or(0, Trace::lost)

@@ -117,6 +117,10 @@ impl Board for Simulated {
         "simulated"
     }
 
+    fn trace(&self) -> Option<&str> {
+        self.world.lines.trace_target()
+    }
+
     /// Any bus exists; at a place without a sensor nobody answers. A simulated adapter cannot be told a deadline.
     fn i2c(&self, place: &I2cPlace, _deadline: Duration) -> Result<Bus, Failure> {
         Ok(self.world.bus(&place.bus).open())

@@ -21,6 +21,7 @@ const NAME: usize = 256;
 /// Where writes are noted.
 pub struct Trace {
     sink: Sink,
+    target: String,
     lost: AtomicU64,
 }
 
@@ -58,7 +59,12 @@ impl Trace {
             let reason = if denied { Reason::Permission } else { Reason::Absent };
             Failure::new(reason, format!("the trace {target} cannot be opened: {error}"))
         };
-        Ok(Self { sink: sink.map_err(refused)?, lost: AtomicU64::new(0) })
+        Ok(Self { sink: sink.map_err(refused)?, target: from_anywhere(target), lost: AtomicU64::new(0) })
+    }
+
+    /// What [`Trace::open`] was given, with an absolute path.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// How many writes could not be noted.
@@ -90,6 +96,14 @@ impl Sink {
         };
         if sent == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
+}
+
+/// The target with an absolute path.
+fn from_anywhere(target: &str) -> String {
+    let (prefix, path) = target.strip_prefix("unix:").map_or(("", target), |path| ("unix:", path));
+    // It fails without a working folder only; the path is then as good as it can be.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    format!("{prefix}{}", absolute.display())
 }
 
 fn socket(path: &Path) -> io::Result<Sink> {
@@ -207,6 +221,14 @@ mod tests {
         let length = format(&mut buffer, AT, &"ä".repeat(1_000), percent(100.0));
         let text = std::str::from_utf8(&buffer[..length]).expect("text");
         assert_eq!(text, format!("1234567890 {} 100\n", "ä".repeat(128)));
+    }
+
+    #[test]
+    fn a_target_is_told_as_it_is_found_from_anywhere() {
+        let here = std::env::current_dir().expect("a folder");
+        assert_eq!(from_anywhere("x/trace.log"), here.join("x/trace.log").display().to_string());
+        assert_eq!(from_anywhere("/x/trace"), "/x/trace");
+        assert_eq!(from_anywhere("unix:/x/socket"), "unix:/x/socket");
     }
 
     #[test]

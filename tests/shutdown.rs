@@ -1,0 +1,224 @@
+//! A stop is in order whatever state the daemon is in: outputs first, then what waits, then `offline`; status 0, in two seconds.
+//!
+//! And what a service manager hears meanwhile. The two seconds are the promise; a busy machine gets [`SLACK`] on top.
+
+mod shell;
+mod support;
+
+use shell::{Done, Manager, Running, Shell, free_port, monotonic, wait_for};
+use std::time::{Duration, Instant};
+use support::mosquitto::Mosquitto;
+use support::proxy::{Mode, Proxy};
+
+const PROMISE: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(2);
+
+const CONFIG: &str = r#"
+[gateway]
+name = "bench"
+[mqtt]
+server = "SERVER"
+[defaults]
+bus = "/dev/i2c-1"
+interval = "50ms"
+[sensors.barometer]
+driver = "bmp280"
+address = 0x76
+[outputs.beacon]
+line = "GPIO17"
+initial = "on"
+"#;
+
+fn config(server: &str) -> String {
+    CONFIG.replace("SERVER", server)
+}
+
+/// So many sensors that need no bus.
+fn counters(count: usize) -> String {
+    let one = |number| format!("[sensors.c{number}]\ndriver = \"test-counter\"\ninterval = \"100ms\"\n");
+    (0..count).map(one).collect()
+}
+
+/// A daemon in a shell of its own whose outputs stand.
+fn started(config: &str) -> (Shell, Manager, Running) {
+    let mut shell = Shell::with(config);
+    let manager = Manager::new(&mut shell);
+    let daemon = shell.daemon();
+    manager.wait_for("READY=1");
+    assert_eq!(shell.levels("GPIO17"), ["1"], "READY comes when the outputs stand");
+    (shell, manager, daemon)
+}
+
+/// Stops it and checks what holds for every stop.
+fn stops(shell: &Shell, daemon: Running, signal: i32) -> (Done, Duration) {
+    let begun = Instant::now();
+    daemon.signal(signal);
+    let done = daemon.done();
+    let took = begun.elapsed();
+    assert_eq!((done.status, done.out.as_str()), (Some(0), ""), "{}", done.err);
+    assert!(took < PROMISE + SLACK, "it took {took:?}\n{}", done.err);
+    assert_eq!(shell.levels("GPIO17"), ["1", "0"]);
+    assert!(done.err.contains("INFO  stopped\n"), "{}", done.err);
+    (done, took)
+}
+
+#[test]
+fn with_the_server_there_everything_is_sent_and_offline_comes_last() {
+    let server = Mosquitto::start();
+    let subscriber = server.subscribe(&["board2mqtt/bench/#"]);
+    let (shell, manager, daemon) = started(&config(&format!("mqtt://127.0.0.1:{}", server.port())));
+    subscriber.wait_for("board2mqtt/bench/beacon", "ON");
+    assert!(manager.wait_for("STATUS=connected to").contains("1 of 1 sensors ok"));
+    let (done, _) = stops(&shell, daemon, libc::SIGTERM);
+    subscriber.wait_for("board2mqtt/bench/status", "offline");
+    let messages = subscriber.messages();
+    assert_eq!(messages.last().map(|message| message.topic.as_str()), Some("board2mqtt/bench/status"));
+    assert!(messages.iter().any(|m| m.topic == "board2mqtt/bench/beacon" && m.payload == "OFF"), "{messages:?}");
+    assert_eq!(messages.iter().filter(|message| message.payload == "offline").count(), 1, "and no will");
+    assert!(!done.err.contains("lost"), "{}", done.err);
+}
+
+#[test]
+fn with_the_server_absent() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let (shell, manager, daemon) = started(&config(&format!("mqtt://127.0.0.1:{}", free_port())));
+        let status = manager.wait_for("STATUS=no connection to");
+        assert!(status.contains("connection refused"), "{status}");
+        stops(&shell, daemon, signal);
+        manager.wait_for("STOPPING=1");
+    }
+}
+
+#[test]
+fn with_a_server_name_nobody_knows() {
+    let (shell, _manager, daemon) = started(&config("mqtt://no-such-host.invalid"));
+    stops(&shell, daemon, libc::SIGTERM);
+}
+
+#[test]
+fn with_a_server_that_accepts_and_says_nothing() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("mqtt://{}", listener.local_addr().expect("an address"));
+    let (shell, _manager, daemon) = started(&config(&server));
+    let _silent = listener.accept().expect("the daemon connects");
+    stops(&shell, daemon, libc::SIGTERM);
+}
+
+#[test]
+fn into_a_black_hole_outputs_go_first_and_what_is_lost_is_told() {
+    let server = Mosquitto::start();
+    let subscriber = server.subscribe(&["board2mqtt/bench/status"]);
+    let proxy = Proxy::to(server.port());
+    let (shell, _manager, daemon) = started(&config(&format!("mqtt://127.0.0.1:{}", proxy.port())));
+    subscriber.wait_for("board2mqtt/bench/status", "online");
+    proxy.set(Mode::BlackHole);
+    wait_for("readings on their way", || (shell.run("read -c c.toml").status == Some(0)).then_some(()));
+    let (done, _) = stops(&shell, daemon, libc::SIGTERM);
+    let ended = monotonic();
+    let safe = shell.writes().last().expect("the write of the stop").0;
+    // It waited a second for acknowledgements that could not come, but not before the outputs were safe.
+    assert!(ended - safe > 500_000_000, "outputs were driven {} ns before the end", ended - safe);
+    assert!(done.err.contains("readings lost"), "{}", done.err);
+}
+
+#[test]
+fn with_a_stuck_bus() {
+    let script = "[[step]]\nat = \"0s\"\nbus = \"/dev/i2c-1\"\nfault = \"stuck\"\n";
+    let simulated = "[board]\nkind = \"simulated\"\n[simulated]\nscript = \"s.toml\"\ntrace = \"trace.log\"\n";
+    let mut shell = Shell::with(&format!("{}{simulated}", config("mqtt://127.0.0.1:1")));
+    shell.write("s.toml", script);
+    let manager = Manager::new(&mut shell);
+    let daemon = shell.daemon();
+    manager.wait_for("READY=1");
+    daemon.wait_for_err("timeout");
+    stops(&shell, daemon, libc::SIGTERM);
+}
+
+#[test]
+fn with_a_thousand_sensors_and_a_full_queue() {
+    // Each change of what fails is a new STATUS, which tells how many readings wait.
+    let fault = |at| format!("[[step]]\nat = \"{at}\"\nsensor = \"barometer\"\nfault = \"nack\"\nlasts = \"500ms\"\n");
+    let small = "[buffer]\npath = \"buffer\"\nmax_size = \"64KiB\"\n";
+    let board = "[board]\nkind = \"simulated\"\n[simulated]\nscript = \"s.toml\"\ntrace = \"trace.log\"\n";
+    let text = format!("{}{}{small}{board}", config("mqtt://127.0.0.1:1"), counters(1_000));
+    let mut shell = Shell::with(&text);
+    shell.write("s.toml", fault("2s") + &fault("3s"));
+    let manager = Manager::new(&mut shell);
+    let daemon = shell.daemon();
+    manager.wait_for("READY=1");
+    let mut waiting = Vec::new();
+    wait_for("the number of readings that wait to stand still", || {
+        waiting.push(manager.wait_for("STATUS=no connection").split("; ").last().map(str::to_owned));
+        let [.., before, now] = waiting.as_slice() else { return None };
+        (before == now && *now != Some("0 readings waiting\n".to_owned())).then_some(())
+    });
+    let (done, _) = stops(&shell, daemon, libc::SIGTERM);
+    assert!(done.err.contains("readings lost"), "{}", done.err);
+}
+
+#[test]
+fn asking_again_while_it_stops_changes_nothing() {
+    let server = Mosquitto::start();
+    let subscriber = server.subscribe(&["board2mqtt/bench/status"]);
+    let proxy = Proxy::to(server.port());
+    let (shell, manager, daemon) = started(&config(&format!("mqtt://127.0.0.1:{}", proxy.port())));
+    subscriber.wait_for("board2mqtt/bench/status", "online");
+    proxy.set(Mode::BlackHole);
+    daemon.signal(libc::SIGTERM);
+    manager.wait_for("STOPPING=1");
+    shell.wait_for_levels("GPIO17", &["1", "0"]);
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        daemon.signal(signal);
+    }
+    stops(&shell, daemon, libc::SIGTERM);
+}
+
+#[test]
+fn the_service_manager_hears_a_whole_life() {
+    let mut shell = Shell::with(&config(&format!("mqtt://127.0.0.1:{}", free_port())));
+    let manager = Manager::new(&mut shell);
+    let timeout = Duration::from_secs(2);
+    shell.set("WATCHDOG_USEC", &timeout.as_micros().to_string());
+    let daemon = shell.daemon();
+    assert_eq!(manager.next(), "READY=1\n", "the first word, with the server absent");
+    manager.wait_for("WATCHDOG=1");
+    let mut fed = Instant::now();
+    for _ in 0..2 {
+        manager.wait_for("WATCHDOG=1");
+        let gap = fed.elapsed();
+        assert!(gap > timeout / 4 && gap < timeout, "fed after {gap:?}, half of {timeout:?} is asked for");
+        fed = Instant::now();
+    }
+    stops(&shell, daemon, libc::SIGTERM);
+    manager.wait_for("STOPPING=1");
+}
+
+#[test]
+fn a_stop_before_anything_has_begun_touches_nothing() {
+    let shell = Shell::with(&config("mqtt://127.0.0.1:1"));
+    let daemon = shell.daemon();
+    daemon.signal(libc::SIGTERM);
+    // Killed before its signals were caught, or stopped in order: never left half way.
+    let done = daemon.done();
+    assert!(matches!(done.status, None | Some(0)), "{}", done.err);
+    let levels = shell.levels("GPIO17");
+    assert!(levels.is_empty() || levels == ["1", "0"], "{levels:?}");
+}
+
+#[test]
+fn a_bad_configuration_ends_with_78_and_nothing_is_touched() {
+    let good = config("mqtt://127.0.0.1:1");
+    for (find, replace) in [("bmp280", "bmp999"), ("interval", "intervall"), ("GPIO17", ""), ("[mqtt]", "[mqtt")] {
+        let mut shell = Shell::with(&good.replace(find, replace));
+        let manager = Manager::new(&mut shell);
+        let done = shell.daemon().done();
+        assert_eq!((done.status, done.out.as_str()), (Some(78), ""), "{}", done.err);
+        assert!(done.err.starts_with("ERROR configuration refused\nc.toml:"), "{}", done.err);
+        assert_eq!(manager.next(), "STATUS=configuration refused, see the journal\n");
+        assert!(manager.is_silent(), "no READY");
+        assert!(!shell.file("trace.log").exists() && !shell.file("buffer").exists());
+        for folder in ["run", "state"] {
+            assert_eq!(std::fs::read_dir(shell.file(folder)).expect("a folder").count(), 0, "{folder}");
+        }
+    }
+}
