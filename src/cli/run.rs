@@ -7,7 +7,7 @@ use crate::systemd;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM, SIGINT or SIGHUP.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     systemd::init_log(arguments.log_level).context("no log")?;
     let checked = match setup::load(arguments) {
@@ -32,12 +32,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Completes with the name of the signal that asks to stop.
+/// Completes with the name of the signal that asks to stop. SIGHUP is one of them: the unit then starts the daemon anew with
+/// the configuration as it has become, and outputs are left at their `on_exit` levels rather than where a killed process
+/// leaves them.
 fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     Ok(async move {
         tokio::select! {
+            _ = hangup.recv() => "SIGHUP",
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }
