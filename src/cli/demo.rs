@@ -12,7 +12,7 @@ use rumqttd::local::LinkRx;
 use rumqttd::{Broker, Config, ConnectionSettings, Notification, RouterConfig, ServerSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 const CONFIG: &str = include_str!("../../configs/demo.toml");
 /// The table is drawn at most this often.
 const REDRAW: Duration = Duration::from_millis(200);
+/// The embedded server starts within this.
+const LISTENS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until Ctrl-C, or for so many seconds.
 pub fn run(arguments: &Arguments, seconds: Option<u64>) -> Result<(), Failed> {
@@ -91,8 +93,20 @@ fn serve(address: SocketAddr) -> anyhow::Result<mpsc::Receiver<Seen>> {
         }
     })?;
     let (sender, seen) = mpsc::channel(1024);
+    wait_until_it_listens(address)?;
     std::thread::Builder::new().name("mqtt-table".to_owned()).spawn(move || receive(received, &sender))?;
     Ok(seen)
+}
+
+/// So that the agent's first attempt finds it: an attempt that is refused costs a second.
+fn wait_until_it_listens(address: SocketAddr) -> std::io::Result<()> {
+    let give_up = SystemClock.now() + LISTENS_WITHIN;
+    loop {
+        match TcpStream::connect(address) {
+            Err(_) if SystemClock.now() < give_up => std::thread::sleep(Duration::from_millis(5)),
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 fn receive(mut received: LinkRx, sender: &mpsc::Sender<Seen>) {
