@@ -72,6 +72,22 @@ fn every_command_in_the_readme_does_what_it_says() {
     }
 }
 
+#[test]
+#[should_panic(expected = "no rule tells how to check `frobnicate the board`")]
+fn a_command_that_nobody_can_check_is_refused() {
+    let mut world = World::new(&["drone01"], Vec::new());
+    commands::of_line("here", "sudo frobnicate the board").iter().for_each(|command| world.carry_out(command));
+}
+
+#[test]
+#[should_panic(expected = "printed")]
+fn a_transcript_that_is_not_what_comes_out_is_refused() {
+    let mut world = World::new(&["drone01"], Vec::new());
+    let text = "$ board2mqtt drivers test-counter\ntest-counter\n".to_owned();
+    let block = Block { language: "console".to_owned(), text, line: 1, heading: String::new(), comment: None };
+    commands::of_block("here", &block).iter().for_each(|command| world.carry_out(command));
+}
+
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -216,6 +232,9 @@ fn message(what: &str, port: u16, other_ca: &Path) -> String {
         .replace("other.pem", &other_ca.display().to_string())
 }
 
+/// What happens, the scheme and port of the server, and what else is configured.
+type Case<'a> = (&'a str, &'a str, u16, Vec<(&'a str, String)>);
+
 #[test]
 fn failures_are_logged_as_the_readme_says() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sensors/bmp280.toml");
@@ -228,7 +247,7 @@ fn failures_are_logged_as_the_readme_says() {
     let ca = |server: &Mosquitto| server.file("ca.pem").display().to_string();
     let nobody = free_port();
     let login = [("BOARD2MQTT__MQTT__USERNAME", "drone01"), ("BOARD2MQTT__MQTT__PASSWORD", "wrong")];
-    let cases: Vec<(&str, &str, u16, Vec<(&str, String)>)> = vec![
+    let cases: [Case; 8] = [
         ("the server is down", "mqtt", nobody, vec![]),
         ("wrong password", "mqtt", plain.port(), login.map(|(key, value)| (key, value.to_owned())).to_vec()),
         ("TLS to a port without", "mqtts", plain.port(), vec![]),

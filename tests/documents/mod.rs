@@ -61,8 +61,8 @@ pub fn blocks(text: &str) -> Vec<Block> {
             comment = Some(text.trim_end().trim_end_matches("-->").to_owned());
         } else {
             comment = None;
-            if line.starts_with("## ") {
-                line[3..].clone_into(&mut heading);
+            if let Some(title) = line.strip_prefix("## ") {
+                title.clone_into(&mut heading);
             }
         }
     }

@@ -282,8 +282,10 @@ impl World {
         let count = command.output.as_deref().unwrap_or("one").lines().count();
         let mut process = self.client("mosquitto_sub", arguments);
         process.args(["-C", &count.to_string(), "-W", "20"]).stdout(Stdio::piped());
+        let subscribed = || self.server.log().matches("Sending SUBACK").count();
+        let before = subscribed();
         let mut subscriber = process.spawn().expect("mosquitto_sub");
-        wait_for("the subscription", || self.server.log().contains("Sending SUBACK").then_some(()));
+        wait_for("the subscription", || (subscribed() > before).then_some(()));
         let _agent = Agent::start(&self.real("/etc/board2mqtt/config.toml"), &self.url(), &[]);
         let mut printed = String::new();
         subscriber.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
