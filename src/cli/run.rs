@@ -32,12 +32,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Completes with the name of the signal that asks to stop. SIGHUP is one of them: the unit then starts the daemon anew with
-/// the configuration as it has become, and outputs are left at their `on_exit` levels rather than where a killed process
-/// leaves them.
+/// Completes with the name of the signal that asks to stop.
 fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    // A reload is a restart in order: the unit starts the daemon anew, and outputs are not left where a killed process leaves them.
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     Ok(async move {
         tokio::select! {
