@@ -193,6 +193,15 @@ fn the_readme_explains_every_refusal_and_every_reason() {
 }
 
 #[test]
+fn the_readme_has_every_row_of_the_guards_table() {
+    let guard = file("src/outputs/guard.rs").replace("//! ", "");
+    let numbers = |text: &str| -> Vec<usize> { rows(text).iter().filter_map(|row| row[0].parse().ok()).collect() };
+    let readme = numbers(section(&file("README.md"), "Outputs and their limits"));
+    assert_eq!(readme, numbers(&guard));
+    assert!(readme.len() >= 11, "{readme:?}");
+}
+
+#[test]
 fn the_metrics_in_the_readme_are_those_that_are_published() {
     let server = Mosquitto::start();
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sensors/bmp280.toml");

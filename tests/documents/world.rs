@@ -54,7 +54,6 @@ impl World {
             let (passwords, acl) = (passwords.display(), acl.display());
             format!("allow_anonymous false\npassword_file {passwords}\nacl_file {acl}")
         });
-        std::fs::write(root.path().join("password"), PASSWORD).expect("the password");
         let folder = root.path().join("work");
         Self { root, server, folder, files }
     }
