@@ -95,22 +95,27 @@ fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn every_command_in_the_comments_of_configs_does_what_it_says() {
+/// Every file below `configs/`, by its name in the repository.
+fn configs() -> Vec<String> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     files_below(&repository.join("configs"), &mut files);
     files.sort();
-    let name = |path: &Path| path.strip_prefix(repository).expect("below").display().to_string();
-    let found: Vec<_> = files.iter().map(|path| commands::of_comments(&name(path), &file(&name(path)))).collect();
+    files.iter().map(|path| path.strip_prefix(repository).expect("below").display().to_string()).collect()
+}
+
+#[test]
+fn every_command_in_the_comments_of_configs_does_what_it_says() {
+    let files = configs();
+    let found: Vec<_> = files.iter().map(|name| commands::of_comments(name, &file(name))).collect();
     let all: Vec<_> = found.iter().flatten().cloned().collect();
     assert!(all.len() >= 10, "{} commands", all.len());
     let configuration = (String::from("/etc/board2mqtt/config.toml"), file("configs/drone01.toml"));
     let mut world = World::new(&users(&all), vec![configuration.clone()]);
     let edit = ["mkdir -p /etc/board2mqtt", "nano /etc/board2mqtt/config.toml"];
     edit.iter().flat_map(|line| commands::of_line("here", line)).for_each(|command| world.carry_out(&command));
-    for (path, commands) in files.iter().zip(&found) {
-        world.enter(&name(path.parent().expect("a folder")));
+    for (name, commands) in files.iter().zip(&found) {
+        world.enter(name.rsplit_once('/').expect("a folder").0);
         commands.iter().filter(|command| !is_mention(command)).for_each(|command| world.carry_out(command));
     }
 }
@@ -124,8 +129,9 @@ fn is_mention(command: &Printed) -> bool {
 fn every_subcommand_and_option_that_is_mentioned_exists() {
     let help = Command::new(PROGRAM).arg("--help").output().expect("help").stdout;
     let help = String::from_utf8(help).expect("text");
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
-        for span in spans(&file(name)).iter().filter(|span| span.starts_with("board2mqtt ")) {
+    let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
+    for name in documents.into_iter().chain(configs()) {
+        for span in spans(&file(&name)).iter().filter(|span| span.starts_with("board2mqtt ")) {
             let mut words = span.split_whitespace().skip(1);
             let subcommand = words.next().expect("a word");
             assert!(help.contains(&format!("\n  {subcommand} ")), "{name}: `{span}`");

@@ -16,11 +16,11 @@ pub fn run(arguments: &Arguments, probe: bool) -> Result<(), Failed> {
     checked.warnings.iter().for_each(|warning| eprintln!("{}", warning.trim_end()));
     let plan = &checked.plan;
     let mut text = format!(
-        "{}: good: {} sensors, {} inputs, {} outputs\n",
+        "{}: good: {}, {}, {}\n",
         checked.path.display(),
-        plan.sensors.len(),
-        plan.inputs.len(),
-        plan.outputs.len()
+        count(plan.sensors.len(), "sensor"),
+        count(plan.inputs.len(), "input"),
+        count(plan.outputs.len(), "output")
     );
     let mut missing = 0;
     if probe {
@@ -38,6 +38,11 @@ pub fn run(arguments: &Arguments, probe: bool) -> Result<(), Failed> {
         1 => Err(anyhow::anyhow!("one part of the hardware is missing").into()),
         n => Err(anyhow::anyhow!("{n} parts of the hardware are missing").into()),
     }
+}
+
+/// `1 sensor`, `2 sensors`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Opens each part once. An output is requested as it is found, so nothing moves.
