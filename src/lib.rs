@@ -1,4 +1,14 @@
-//! The parts of board2mqtt, so that tests and benches can drive them; `ARCHITECTURE.md` has the map.
+//! board2mqtt bridges the sensors, inputs and outputs of a Linux board to an MQTT server.
+//!
+//! This is the library beneath the one binary, so that tests and benches can drive its parts; it promises no stable
+//! interface to others. What people use is described in `README.md`; `ARCHITECTURE.md` has the map, the invariants and the
+//! way to add a sensor. In short, from the ground up, each layer knowing only those before it:
+//!
+//! - words: [`clock`], [`quantity`], [`line`](mod@line), [`topic`], [`sample`], [`command`]
+//! - edges: [`config`], [`board`], [`buffer`], [`mqtt`], [`systemd`], [`state`]
+//! - domain: [`sensors`], [`inputs`], [`outputs`], [`process`], [`payload`]
+//! - flows: [`plan`], then [`poll`], [`publish`], [`dispatch`]
+//! - the whole: [`agent`], [`cli`]
 
 pub mod agent;
 pub mod board;

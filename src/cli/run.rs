@@ -7,7 +7,7 @@ use crate::systemd;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM, SIGINT or SIGHUP.
 pub fn run(arguments: &Arguments) -> Result<(), Failed> {
     let setup = load_apart(arguments).and_then(|checked| {
         checked.warnings.iter().for_each(|warning| tell(warning.trim_end()));
@@ -42,8 +42,11 @@ fn load_apart(arguments: &Arguments) -> Result<setup::Checked, Failed> {
 fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    // A reload is a restart in order: the unit starts the daemon anew, and outputs are not left where a killed process leaves them.
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     Ok(async move {
         tokio::select! {
+            _ = hangup.recv() => "SIGHUP",
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }
