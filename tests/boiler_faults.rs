@@ -367,7 +367,7 @@ const FAULTS: &[Fault] = &[
         name: "the agent is killed and `safe` is run",
         inject: |boiler| {
             let specs: Vec<_> = boiler.rig.plan().outputs.iter().map(|output| output.spec.clone()).collect();
-            let table = SafeTable::of(&specs).to_json();
+            let table = SafeTable::of(&specs, &*boiler.rig.board).to_json();
             boiler.rig.kill();
             assert!(boiler.is_on(), "a line that is let go stays as it is, the worst that may happen");
             let table = SafeTable::from_json(&table).expect("its own table");

@@ -268,8 +268,9 @@ impl Connection {
             .expect("silence always ends")
     }
 
+    /// A little before 1.5 keep-alives have passed, so that it is noticed within them.
     fn silent_at(&self) -> Option<Instant> {
-        Some(self.received + self.keep_alive + self.keep_alive / 2)
+        Some(self.received + self.keep_alive + self.keep_alive * 48 / 100)
     }
 
     /// The server wants to hear from us once per keep-alive, and a silent server must be made to speak.

@@ -195,7 +195,7 @@ impl Day {
         } else {
             let specs: Vec<_> = self.rig.plan().outputs.iter().map(|output| output.spec.clone()).collect();
             self.rig.kill();
-            SafeTable::of(&specs).apply(&*self.rig.board);
+            SafeTable::of(&specs, &*self.rig.board).apply(&*self.rig.board);
             self.watch_writes();
         }
         let now = self.rig.clock.now();
