@@ -40,6 +40,8 @@ pub enum Action {
     },
     /// Somebody has published `offline` on our status topic.
     Contradicted,
+    /// Our own `online` has come back from the server.
+    Confirmed,
 }
 
 enum Target {
@@ -117,6 +119,7 @@ impl Dispatch {
                     actions.push(Action::Get { retake_elevation });
                 }
                 Target::Status if message.payload.as_ref() == b"offline" => actions.push(Action::Contradicted),
+                Target::Status if message.payload.as_ref() == b"online" => actions.push(Action::Confirmed),
                 Target::Status => {}
             }
         }

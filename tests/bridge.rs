@@ -177,6 +177,22 @@ fn an_offline_by_somebody_else_is_contradicted_with_one_warning() {
     assert_eq!(agent.logged("published offline on our status topic"), 1);
 }
 
+#[test]
+fn a_server_that_stops_in_order_is_no_second_agent() {
+    let mut server = Mosquitto::start();
+    let agent = bridge("").server(server.port()).start();
+    for times in 1..=2 {
+        let subscribed = || server.log().lines().filter(|line| line.ends_with("1 board2mqtt/bridge/get")).count();
+        wait_for("its subscriptions", || (subscribed() >= times).then_some(()));
+        // It publishes our will to everybody, us included, before it closes our connection.
+        server.stop();
+        agent.wait_for_log("no connection to the server", times);
+        server.start_again();
+        agent.wait_for_log("connected to the server", times + 1);
+    }
+    assert_eq!(agent.logged("published offline on our status topic"), 0, "{}", agent.log());
+}
+
 const ORCHESTRA: &str = "[metrics]\ninterval = \"1s\"\n\
     [sensors.roof]\ndriver = \"tmp102\"\naddress = 0x48\ninterval = \"1h\"\n\
     [inputs.door]\nline = \"GPIO27\"\nactive = \"low\"\ndebounce = \"20ms\"";

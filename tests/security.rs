@@ -76,8 +76,9 @@ fn flood(client: &mut Raw, hostile: &mut Hostile, count: usize) {
 #[test]
 fn a_hundred_thousand_hostile_messages_move_nothing_and_leave_nothing_behind() {
     // Its log would be larger than all else.
-    let server =
-        Mosquitto::with(|_| "allow_anonymous true\nlog_type none\nlog_type error\nset_tcp_nodelay true".into());
+    let server = Mosquitto::with(|_| {
+        "allow_anonymous true\nlog_type none\nlog_type error\nlog_type information\nset_tcp_nodelay true".into()
+    });
     let mut agent = gate(server.port()).start();
     let watch = server.subscribe(&["board2mqtt/gate/#"]);
     watch.wait_for("board2mqtt/gate/fan", "0");

@@ -195,6 +195,7 @@ impl Core {
                 self.tally.contradicted();
                 self.outbox.set(self.slots.status, |into| into.extend_from_slice(b"online"));
             }
+            Action::Confirmed => self.tally.confirmed(),
         }
     }
 
@@ -248,6 +249,7 @@ impl Core {
     /// The session is not connected any more.
     pub fn disconnected(&mut self) {
         self.outbox.disconnected();
+        self.tally.disconnected();
         let now = self.clock.stamp();
         self.bank.server(false, now);
         self.echo(now);

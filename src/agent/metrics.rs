@@ -9,7 +9,8 @@ use serde::Serialize;
 pub struct Tally {
     started: Instant,
     connects: u64,
-    contradictions: u64,
+    contradicted: bool,
+    contradiction_told: bool,
     reports_dropped: u64,
 }
 
@@ -47,7 +48,7 @@ pub struct Numbers {
 impl Tally {
     /// Nothing has happened yet.
     pub fn new(started: Instant) -> Self {
-        Self { started, connects: 0, contradictions: 0, reports_dropped: 0 }
+        Self { started, connects: 0, contradicted: false, contradiction_told: false, reports_dropped: 0 }
     }
 
     /// The session has connected.
@@ -57,10 +58,20 @@ impl Tally {
 
     /// Somebody has said that we are offline.
     pub fn contradicted(&mut self) {
-        self.contradictions += 1;
-        if self.contradictions == 1 {
+        self.contradicted = true;
+    }
+
+    /// The server has taken our answer to that, so it was somebody else.
+    pub fn confirmed(&mut self) {
+        if std::mem::take(&mut self.contradicted) && !self.contradiction_told {
+            self.contradiction_told = true;
             log::warn!("somebody published offline on our status topic: does a second agent have our name?");
         }
+    }
+
+    /// The session has ended: it was our own will, which a server that stops in order publishes before it closes.
+    pub fn disconnected(&mut self) {
+        self.contradicted = false;
     }
 
     /// How many reports were dropped so far.

@@ -149,6 +149,7 @@ impl Mosquitto {
     }
 
     fn try_start(&mut self) -> bool {
+        let logged = self.log().len();
         let log = File::options().create(true).append(true).open(self.file("mosquitto.log")).expect("the log");
         let mut child = Command::new(find("mosquitto"))
             .arg("-c")
@@ -158,9 +159,11 @@ impl Mosquitto {
             .spawn()
             .expect("mosquitto can be started");
         let port = self.port;
+        // That somebody accepts is not enough: it might be another test's server on a port both have found free.
+        let runs = || self.log().get(logged..).is_some_and(|log| log.contains(" running\n"));
         let accepts = wait_for("mosquitto to accept or to end", || match child.try_wait().expect("its state") {
             Some(_) => Some(false),
-            None => TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(true),
+            None => (runs() && TcpStream::connect(("127.0.0.1", port)).is_ok()).then_some(true),
         });
         self.child = Some(child);
         if !accepts {
