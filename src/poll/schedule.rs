@@ -38,6 +38,8 @@ struct Entry {
     job: Job,
     sensor: Option<Box<dyn Sensor>>,
     due: Instant,
+    /// Where its grid begins.
+    origin: Instant,
     failures: u32,
 }
 
@@ -51,7 +53,8 @@ pub struct Poller {
 impl Poller {
     /// All of `jobs` are due at `start` for the first time.
     pub fn new(jobs: Vec<Job>, board: Arc<dyn Board>, clock: Arc<dyn Clock>, start: Instant) -> Self {
-        let entries = jobs.into_iter().map(|job| Entry { job, sensor: None, due: start, failures: 0 }).collect();
+        let entry = |job| Entry { job, sensor: None, due: start, origin: start, failures: 0 };
+        let entries = jobs.into_iter().map(entry).collect();
         Self { entries, board, clock }
     }
 
@@ -114,10 +117,10 @@ impl Entry {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         let back_off = interval.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
         let wait = if failed { back_off.min(MAX_BACK_OFF.max(interval)) } else { interval };
-        let passed = now.since(self.due).as_nanos() / interval.as_nanos();
+        let passed = now.since(self.origin).as_nanos() / interval.as_nanos();
         let skipped = wait.as_nanos() / interval.as_nanos() - 1;
-        let steps = u32::try_from(passed + skipped + 1).unwrap_or(u32::MAX);
-        self.due = self.due + interval.saturating_mul(steps);
+        let next = (passed + skipped + 1) * interval.as_nanos();
+        self.due = self.origin + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
     }
 }
 
@@ -162,4 +165,165 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     Failure::new(Reason::Driver, format!("the driver panicked: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::simulated::{Parts, Simulated};
+    use crate::clock::ManualClock;
+    use crate::quantity::Quantity;
+    use crate::sample::Values;
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+
+    thread_local! {
+        /// What the next reads do; after the last of them all is well.
+        static NEXT: RefCell<VecDeque<Read>> = const { RefCell::new(VecDeque::new()) };
+        static OPENED: Cell<u32> = const { Cell::new(0) };
+        static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
+    }
+
+    #[derive(Clone, Copy)]
+    enum Read {
+        Takes(u64),
+        Fails,
+        Panics,
+    }
+
+    struct Scripted;
+
+    impl Sensor for Scripted {
+        fn read(&mut self) -> Sample {
+            match NEXT.with_borrow_mut(VecDeque::pop_front) {
+                Some(Read::Takes(ms)) => CLOCK.with_borrow(|clock| {
+                    clock.as_ref().expect("a clock").advance(Duration::from_millis(ms));
+                }),
+                Some(Read::Fails) => return Err(Failure::new(Reason::Nack, "nobody answers")),
+                Some(Read::Panics) => panic!("index out of bounds"),
+                None => {}
+            }
+            Ok(Values::new().with(Quantity::Count, 1.0))
+        }
+    }
+
+    fn open(_: Attachment, _: &Options) -> Result<Box<dyn Sensor>, Failure> {
+        OPENED.set(OPENED.get() + 1);
+        Ok(Box::new(Scripted))
+    }
+
+    static DRIVER: Driver = Driver {
+        name: "scripted",
+        chips: "",
+        accuracy: "",
+        attach: Attach::None,
+        quantities: &[Quantity::Count],
+        options: &[],
+        open,
+    };
+
+    const START: Instant = Instant::from_nanos(7_000_000_123);
+
+    struct Rig {
+        clock: Arc<ManualClock>,
+        poller: Poller,
+    }
+
+    fn job(sensor: usize, interval_ms: u64) -> Job {
+        let (interval, deadline) = (Duration::from_millis(interval_ms), Duration::from_millis(500));
+        Job { sensor, driver: &DRIVER, place: None, options: Options::default(), interval, deadline }
+    }
+
+    impl Rig {
+        fn new(intervals_ms: &[u64], reads: &[Read]) -> Self {
+            let clock = Arc::new(ManualClock::new(START));
+            NEXT.set(reads.iter().copied().collect());
+            OPENED.set(0);
+            CLOCK.set(Some(clock.clone()));
+            let board = Simulated::by_hand(Parts::default(), None, None, clock.clone()).expect("a board");
+            let jobs = intervals_ms.iter().enumerate().map(|(sensor, ms)| job(sensor, *ms)).collect();
+            Self { poller: Poller::new(jobs, Arc::new(board), clock.clone(), START), clock }
+        }
+
+        /// Waits for the next read as the thread does; milliseconds from the start to its begin, sensor, reason for no value.
+        fn next(&mut self) -> Vec<(u64, usize, Option<Reason>)> {
+            self.clock.sleep_until(self.poller.due().expect("a sensor"));
+            self.run()
+        }
+
+        fn run(&mut self) -> Vec<(u64, usize, Option<Reason>)> {
+            let (mut begun, mut reports) = (Vec::new(), Vec::new());
+            let begin = |_, at: Instant| begun.push(at.since(START).as_millis() as u64);
+            self.poller.run(self.clock.now(), begin, |report| reports.push(report));
+            let told = reports.into_iter().map(|report| (report.sensor, report.sample.err().map(|f| f.reason)));
+            begun.into_iter().zip(told).map(|(at, (sensor, reason))| (at, sensor, reason)).collect()
+        }
+
+        fn times(&mut self, count: usize) -> Vec<u64> {
+            (0..count).flat_map(|_| self.next()).map(|(at, ..)| at).collect()
+        }
+    }
+
+    #[test]
+    fn the_cadence_lies_on_a_grid_from_the_start_and_never_drifts() {
+        let mut rig = Rig::new(&[100], &[Read::Takes(30); 10_000]);
+        let times = rig.times(10_000);
+        assert!(times.iter().enumerate().all(|(k, at)| *at == k as u64 * 100), "each a whole number of intervals");
+    }
+
+    #[test]
+    fn what_fell_due_during_a_slow_read_is_skipped_not_caught_up() {
+        let mut rig = Rig::new(&[100], &[Read::Takes(1), Read::Takes(350), Read::Takes(1), Read::Takes(100)]);
+        assert_eq!(rig.times(6), [0, 100, 500, 600, 800, 900]);
+    }
+
+    #[test]
+    fn a_slow_sensor_delays_its_neighbour_and_moves_nobodys_grid() {
+        let mut rig = Rig::new(&[1_000, 100], &[Read::Takes(250)]);
+        assert_eq!(rig.next(), [(0, 0, None), (250, 1, None)]);
+        assert_eq!(rig.times(2), [300, 400]);
+    }
+
+    #[test]
+    fn a_failing_sensor_is_asked_less_and_less_often_and_at_once_regularly_when_it_is_back() {
+        let mut rig = Rig::new(&[1_000], &[Read::Fails; 8]);
+        let seconds: Vec<u64> = rig.times(12).into_iter().map(|ms| ms / 1_000).collect();
+        assert_eq!(seconds, [0, 1, 3, 7, 15, 25, 35, 45, 55, 56, 57, 58]);
+        let mut slow = Rig::new(&[60_000], &[Read::Fails; 3]);
+        assert_eq!(slow.times(5), [0, 60_000, 120_000, 180_000, 240_000], "never less often than its interval");
+    }
+
+    #[test]
+    fn after_a_failure_the_sensor_is_opened_anew() {
+        let mut rig = Rig::new(&[1_000], &[Read::Takes(1), Read::Fails, Read::Takes(1)]);
+        rig.times(2);
+        assert_eq!(OPENED.get(), 1);
+        rig.times(2);
+        assert_eq!(OPENED.get(), 2);
+    }
+
+    #[test]
+    fn a_late_answer_is_a_time_out_and_a_panic_is_the_drivers_failure() {
+        let mut rig = Rig::new(&[10_000], &[Read::Takes(500), Read::Takes(501), Read::Panics]);
+        let reasons: Vec<_> = (0..4).flat_map(|_| rig.next()).map(|(_, _, reason)| reason).collect();
+        assert_eq!(reasons, [None, Some(Reason::Timeout), Some(Reason::Driver), None]);
+    }
+
+    #[test]
+    fn a_read_out_of_turn_leaves_the_grid_as_it_is() {
+        let mut rig = Rig::new(&[1_000, 250], &[]);
+        rig.next();
+        rig.clock.advance(Duration::from_millis(130));
+        rig.poller.read_now(rig.clock.now());
+        assert_eq!(rig.run(), [(130, 0, None), (130, 1, None)]);
+        assert_eq!(rig.times(4), [250, 500, 750, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn a_hundred_days_at_ten_milliseconds_still_have_a_next_read() {
+        let mut rig = Rig::new(&[10], &[]);
+        rig.clock.advance(Duration::from_secs(100 * 86_400));
+        rig.run();
+        assert_eq!(rig.poller.due(), Some(rig.clock.now() + Duration::from_millis(10)));
+    }
 }

@@ -61,6 +61,7 @@ pub struct Rig {
     /// Steps so far.
     pub steps: u64,
     pub store: Limits,
+    pub boot_id: String,
     configuration: PathBuf,
     folder: tempfile::TempDir,
     core: Option<Core>,
@@ -89,6 +90,7 @@ impl Rig {
             reports: Vec::new(),
             steps: 0,
             store: Limits { max_size: 256 * 1024, max_age, overflow: Overflow::DropOldest },
+            boot_id: "a boot".to_owned(),
             configuration: configuration.to_owned(),
             folder: tempfile::tempdir().expect("a folder"),
             core: None,
@@ -112,7 +114,7 @@ impl Rig {
             clock,
             store: Box::new(Memory::new(self.store)),
             state: StateFile::open(&self.folder.path().join("state.json")).0,
-            boot_id: "a boot".to_owned(),
+            boot_id: self.boot_id.clone(),
             drain_per_second: 200,
         };
         self.core = Some(Core::new(plan, true, parts));

@@ -1,0 +1,231 @@
+//! What becomes of samples on their way to the server: filters, objects, status and health, `get`, references of altitude.
+//!
+//! The real core and drivers over the simulated board, on a clock moved by hand.
+
+mod support;
+
+use board2mqtt::board::simulated::{Fault, Weather};
+use std::time::Duration;
+use support::rig::Rig;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct House {
+    rig: Rig,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    /// A gateway of this configuration, connected.
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("house.toml");
+        let head = "[gateway]\nname = \"house\"\n[mqtt]\nserver = \"mqtt://localhost\"\n";
+        std::fs::write(&path, format!("{head}{text}")).expect("written");
+        let mut rig = Rig::new(&path, 1);
+        rig.connect();
+        Self { rig, _folder: folder }
+    }
+
+    fn air(&mut self, sensor: &str, temperature_c: f64, pressure_hpa: f64) {
+        let weather = Weather { pressure_hpa, temperature_c, humidity_percent: 50.0 };
+        self.rig.control.set_weather(sensor, Some(weather)).expect("a sensor");
+    }
+
+    /// The payloads that arrived on a topic since the last look at any.
+    fn arrived(&mut self, topic: &str) -> Vec<String> {
+        let all = std::mem::take(&mut self.rig.server.arrived);
+        let of_topic = all.into_iter().filter(|message| message.topic == format!("board2mqtt/house/{topic}"));
+        of_topic.map(|message| String::from_utf8(message.payload).expect("text")).collect()
+    }
+
+    fn retained(&self, topic: &str) -> Option<String> {
+        let payload = self.rig.server.retained.get(&format!("board2mqtt/house/{topic}"));
+        payload.map(|payload| String::from_utf8(payload.clone()).expect("text"))
+    }
+
+    fn health(&self, sensor: &str) -> serde_json::Value {
+        serde_json::from_str(&self.retained(&format!("{sensor}/health")).expect("health")).expect("JSON")
+    }
+
+    fn altitude(&self) -> f64 {
+        self.retained("mast/altitude").expect("an altitude").parse().expect("a number")
+    }
+}
+
+const ROOF: &str = "[sensors.roof]\ndriver = \"tmp117\"\naddress = 0x48\ninterval = \"1s\"\n";
+const MAST: &str = "[sensors.mast]\ndriver = \"bmp280\"\naddress = 0x76\ninterval = \"1s\"\n";
+
+#[test]
+fn small_changes_are_held_back_until_their_time_and_spikes_never_go_out() {
+    let filters = "[sensors.roof.readings.temperature]\nmedian = 3\nchange = 1.0\nat_least_every = \"10s\"\n";
+    let mut house = House::new(&format!("{ROOF}{filters}"));
+    house.arrived("");
+    for _ in 0..3 {
+        house.rig.run(9 * SECOND);
+        assert_eq!(house.arrived("roof/temperature"), [""; 0]);
+        house.rig.run(SECOND);
+        assert_eq!(house.arrived("roof/temperature"), ["20.00"]);
+    }
+    house.air("roof", 90.0, 1013.25);
+    house.rig.run(SECOND);
+    house.air("roof", 20.5, 1013.25);
+    house.rig.run(4 * SECOND);
+    assert_eq!(house.arrived("roof/temperature"), [""; 0], "a spike of one sample, then less than the change");
+    house.air("roof", 21.0, 1013.25);
+    house.rig.run(2 * SECOND);
+    assert_eq!(house.arrived("roof/temperature"), ["21.00"]);
+}
+
+#[test]
+fn one_object_holds_all_quantities_of_one_read() {
+    let mut house = House::new(&format!("[topics]\nsensor = \"{{base}}/{{sensor}}\"\nreading = \"none\"\n{MAST}"));
+    house.arrived("");
+    house.rig.run(3 * SECOND);
+    let objects = house.arrived("mast");
+    assert_eq!(objects.len(), 3, "one a read: {objects:?}");
+    let object: serde_json::Value = serde_json::from_str(&objects[2]).expect("JSON");
+    let numbers = ["temperature", "pressure", "altitude"].map(|name| object[name].as_f64().expect("a number"));
+    assert!((numbers[0] - 20.0).abs() < 0.1 && (numbers[1] - 1013.25).abs() < 0.2 && numbers[2].abs() < 2.0);
+    assert!(object["time"].as_str().is_some_and(|time| time.starts_with("2026-03-01T00:00:0")), "{object}");
+}
+
+#[test]
+fn a_failing_sensor_is_told_once_and_so_is_its_return() {
+    let mut house = House::new(ROOF);
+    house.arrived("");
+    house.rig.control.set_fault("roof", Some(Fault::Nack)).expect("a sensor");
+    house.rig.run(60 * SECOND);
+    let all = std::mem::take(&mut house.rig.server.arrived);
+    let on = |topic: &str| all.iter().filter(|m| m.topic == format!("board2mqtt/house/roof/{topic}")).count();
+    assert_eq!((on("status"), on("temperature")), (1, 0));
+    assert!((2..=5).contains(&on("health")), "at each doubling of the failures: {}", on("health"));
+    assert_eq!(house.retained("roof/status").as_deref(), Some("offline"));
+    let health = house.health("roof");
+    assert_eq!((&health["state"], &health["reason"]), (&"failing".into(), &"nack".into()), "{health}");
+    assert_eq!(house.retained("roof/temperature").as_deref(), Some("20.00"), "kept unless configured otherwise");
+
+    house.rig.control.set_fault("roof", Some(Fault::Bus)).expect("a sensor");
+    house.rig.run(20 * SECOND);
+    assert_eq!(house.arrived("roof/status"), [""; 0], "another reason is no other status");
+    assert_eq!(house.health("roof")["reason"], "bus");
+
+    house.rig.control.set_fault("roof", None).expect("a sensor");
+    house.rig.run(30 * SECOND);
+    assert_eq!(house.arrived("roof/status"), ["online"]);
+    assert_eq!(house.health("roof"), serde_json::json!({"state": "ok"}));
+}
+
+#[test]
+fn a_value_is_removed_while_its_sensor_fails_where_that_is_wanted() {
+    let mut house = House::new(&format!("{ROOF}when_failing = \"clear\"\n"));
+    assert_eq!(house.retained("roof/temperature").as_deref(), Some("20.00"));
+    house.rig.control.set_fault("roof", Some(Fault::Nack)).expect("a sensor");
+    house.rig.run(2 * SECOND);
+    assert_eq!(house.retained("roof/temperature"), None);
+    // A new connection, on which everything known is sent again, does not bring it back.
+    house.rig.disconnect();
+    house.rig.run(2 * SECOND);
+    house.rig.connect();
+    assert_eq!(house.retained("roof/temperature"), None);
+    house.rig.control.set_fault("roof", None).expect("a sensor");
+    house.rig.run(20 * SECOND);
+    assert_eq!(house.retained("roof/temperature").as_deref(), Some("20.00"));
+}
+
+#[test]
+fn get_reads_and_publishes_everything_at_once_and_moves_no_cadence() {
+    let filters = "[sensors.roof.readings.temperature]\nchange = 5\n";
+    let mut house = House::new(&format!("{ROOF}{filters}").replace("\"1s\"", "\"1h\""));
+    house.rig.run(1000 * SECOND);
+    house.air("roof", 21.0, 1013.25);
+    house.arrived("");
+    house.rig.server.retained.insert("board2mqtt/house/get".to_owned(), Vec::new());
+    house.rig.disconnect();
+    house.rig.connect();
+    house.rig.run(SECOND);
+    assert!(house.rig.reports.len() == 1, "a retained request reads nothing");
+    house.rig.message("board2mqtt/house/get", b"");
+    house.rig.run(SECOND);
+    assert_eq!(house.retained("roof/temperature").as_deref(), Some("21.00"), "also what has hardly moved");
+    let topics: Vec<String> = house.rig.server.arrived.iter().map(|message| message.topic.clone()).collect();
+    for topic in ["status", "roof/status", "roof/health", "roof/temperature"] {
+        assert!(topics.contains(&format!("board2mqtt/house/{topic}")), "{topic} in {topics:?}");
+    }
+    house.rig.run(3600 * SECOND);
+    let stamps: Vec<u64> = house.rig.reports.iter().map(|report| report.stamp.at.as_nanos() / 1_000_000_000).collect();
+    assert_eq!(stamps, [1, 1002, 3601], "the third on the hour from the start");
+}
+
+#[test]
+fn an_altitude_follows_its_reference_from_a_topic_and_says_how_old_that_is() {
+    let reference = "sea_level_pressure = { topic = \"weather/qnh\", unit = \"hPa\", stale_after = \"10m\", otherwise = \"1013.25 hPa\" }\n";
+    let mut house = House::new(&format!("{MAST}{reference}"));
+    house.rig.run(SECOND);
+    assert!(house.altitude().abs() < 2.0, "{}", house.altitude());
+    assert_eq!(house.health("mast")["reference_age_s"], serde_json::Value::Null);
+    for nonsense in ["", "high", "5", "20 C", "nan"] {
+        house.rig.message("weather/qnh", nonsense.as_bytes());
+    }
+    house.rig.run(SECOND);
+    assert!(house.altitude().abs() < 2.0);
+    house.rig.message("weather/qnh", b"29.53 inHg");
+    house.rig.run(90 * SECOND);
+    assert!((house.altitude() + 110.0).abs() < 5.0, "1000 hPa at sea level: {}", house.altitude());
+    let age = house.health("mast")["reference_age_s"].as_u64().expect("an age");
+    assert!((30..=90).contains(&age), "{age}");
+    house.rig.run(600 * SECOND);
+    assert!(house.altitude().abs() < 2.0, "stale: {}", house.altitude());
+}
+
+#[test]
+fn a_known_elevation_is_taken_once_a_boot_kept_over_restarts_and_taken_again_on_request() {
+    let mut house = House::new(&format!("{MAST}sea_level_pressure = {{ known_elevation = \"100 m\" }}\n"));
+    house.rig.run(SECOND);
+    assert!((house.altitude() - 100.0).abs() < 0.2, "{}", house.altitude());
+    house.air("mast", 20.0, 1003.25);
+    house.rig.run(SECOND);
+    let lifted = house.altitude();
+    assert!((lifted - 184.0).abs() < 3.0, "{lifted}");
+
+    let restart = |house: &mut House, in_order: bool| {
+        if in_order {
+            house.rig.stop()
+        } else {
+            house.rig.kill()
+        }
+        house.rig.restart();
+        house.rig.connect();
+        house.rig.run(2 * SECOND);
+    };
+    restart(&mut house, true);
+    assert_eq!(house.altitude(), lifted, "kept over a restart");
+    house.rig.run(120 * SECOND);
+    restart(&mut house, false);
+    assert_eq!(house.altitude(), lifted, "kept over a crash");
+    house.rig.boot_id = "another boot".to_owned();
+    restart(&mut house, true);
+    assert!((house.altitude() - 100.0).abs() < 0.2, "taken again after a boot: {}", house.altitude());
+    house.air("mast", 20.0, 1013.25);
+    house.rig.run(SECOND);
+    assert!((house.altitude() - 16.0).abs() < 3.0, "{}", house.altitude());
+    house.rig.message("board2mqtt/house/get", b"calibrate");
+    house.rig.run(SECOND);
+    assert!((house.altitude() - 100.0).abs() < 0.2, "taken again on request: {}", house.altitude());
+}
+
+#[test]
+fn an_output_gives_back_its_last_commanded_level_after_a_stop_and_after_a_crash() {
+    let mut house = House::new("[outputs.lamp]\nline = \"GPIO17\"\ninitial = \"last\"\n");
+    house.rig.message("board2mqtt/house/lamp/set", b"ON");
+    house.rig.stop();
+    assert_eq!(house.rig.control.is_high("GPIO17"), Some(false), "off on exit");
+    house.rig.restart();
+    assert_eq!(house.rig.control.is_high("GPIO17"), Some(true), "as it was commanded last");
+    house.rig.connect();
+    house.rig.message("board2mqtt/house/lamp/set", b"OFF");
+    house.rig.run(61 * SECOND);
+    house.rig.kill();
+    house.rig.restart();
+    assert_eq!(house.rig.control.is_high("GPIO17"), Some(false));
+}
