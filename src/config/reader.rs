@@ -109,7 +109,7 @@ impl<'a> View<'a> {
         self.node(name).map_or(self.origin, |node| &node.origin).clone()
     }
 
-    /// "in [sensors.roof]", or "in [defaults]" where the value stands there.
+    /// `in [sensors.roof]`, or `in [defaults]` where the value stands there.
     fn place_of(&self, name: &str) -> String {
         let beneath = self.entry(name).is_some_and(|(_, beneath)| beneath);
         remedy::place_name(if beneath { "defaults" } else { &self.place })
