@@ -1,6 +1,6 @@
 //! What a command asks of an output, what can be wrong with it, and the reply. Words and parsing, no I/O, no clock.
 //!
-//! A payload is hostile until parsed: whatever the bytes, [`parse`] gives a [`Command`] or a [`Malformed`], in memory
+//! A payload is hostile until parsed: whatever the bytes, [`parse()`] gives a [`Command`] or a [`Malformed`], in memory
 //! bounded by [`MAX_PAYLOAD`]. Nothing is guessed: a member nobody knows, or one given twice, refuses the whole command.
 
 mod parse;
