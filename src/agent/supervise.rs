@@ -16,6 +16,8 @@ pub struct Supervisor {
     notifier: Notifier,
     server: Server,
     cause: Option<String>,
+    /// The cause is another one, and not told yet.
+    news: bool,
     connected: bool,
     failing: usize,
     next_feed: Option<Instant>,
@@ -27,7 +29,7 @@ impl Supervisor {
     pub fn new(notifier: Notifier, server: Server, now: Instant) -> Self {
         let next_feed = notifier.watchdog_interval().map(|_| now);
         let next_status = notifier.is_present().then_some(now);
-        Self { notifier, server, cause: None, connected: false, failing: 0, next_feed, next_status }
+        Self { notifier, server, cause: None, news: false, connected: false, failing: 0, next_feed, next_status }
     }
 
     /// Outputs stand at their initial levels.
@@ -42,6 +44,7 @@ impl Supervisor {
 
     /// The session has ended, and why.
     pub fn disconnected(&mut self, cause: String) {
+        self.news |= self.cause.as_ref() != Some(&cause);
         self.cause = Some(cause);
     }
 
@@ -51,8 +54,9 @@ impl Supervisor {
             self.notifier.watchdog();
             self.next_feed = self.notifier.watchdog_interval().map(|interval| now + interval);
         }
-        let changed = connected != self.connected || core.failing() != self.failing;
+        let changed = self.news || connected != self.connected || core.failing() != self.failing;
         if self.next_status.is_some_and(|at| changed || now >= at) {
+            self.news = false;
             self.connected = connected;
             self.failing = core.failing();
             self.notifier.status(&self.text(core));

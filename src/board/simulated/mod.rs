@@ -85,6 +85,8 @@ impl Simulated {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ScriptError> {
         let mut board = Self::by_hand(parts, script, trace, clock)?;
+        // What a script has at its very start is so from the first read on, however late the thread comes to run.
+        board.world.play(board.world.start);
         board._thread = Thread::start(&board.world).map_err(ScriptError::NoThread)?;
         Ok(board)
     }
@@ -363,6 +365,17 @@ mod tests {
         board.control().set_input("door", false).expect("an input");
         assert!(!input.is_active().expect("a level"));
         assert_eq!(board.control().is_high("GPIO27"), Some(true));
+    }
+
+    #[test]
+    fn what_a_script_begins_with_is_so_before_anybody_reads() {
+        let script = "[[step]]\nat = \"0s\"\nsensor = \"barometer\"\nfault = \"nack\"\n";
+        let script = Script::parse(script, Path::new("flight.toml")).expect("a script");
+        // No time passes, and no thread is needed for it.
+        let clock = Arc::new(ManualClock::new(Instant::from_nanos(1_000)));
+        let board = Simulated::new(parts(), Some(script), None, clock).expect("a board");
+        assert!(board._thread.is_none());
+        assert_eq!(identity(&board, 0x76), Err(Reason::Nack));
     }
 
     #[test]
