@@ -64,6 +64,7 @@ pub struct Rig {
     pub boot_id: String,
     configuration: PathBuf,
     folder: tempfile::TempDir,
+    plan: Plan,
     core: Option<Core>,
     resources: Vec<Resource>,
     status_topic: String,
@@ -96,6 +97,7 @@ impl Rig {
             core: None,
             resources: Vec::new(),
             status_topic: plan.status_topic.clone(),
+            plan,
             still: 0,
         };
         rig.start(configuration.to_owned().as_path());
@@ -118,6 +120,7 @@ impl Rig {
             drain_per_second: 200,
         };
         self.core = Some(Core::new(plan, true, parts));
+        self.plan = plan_of(configuration);
         self.turn();
     }
 
@@ -148,8 +151,9 @@ impl Rig {
         self.core.is_some()
     }
 
+    /// What the agent runs, or ran last.
     pub fn plan(&self) -> &Plan {
-        self.core.as_ref().expect("an agent runs").plan()
+        &self.plan
     }
 
     /// The server is there: what the agent does then, and what the server then sends.
