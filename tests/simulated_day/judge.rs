@@ -12,12 +12,17 @@ use std::time::Duration;
 /// After a line that could not be driven works again, it is tried within a minute.
 const RETRY: Duration = Duration::from_secs(61);
 
+/// The guard counts from when a value was read, a write is seen when the whole turn's reads are over: drivers wait for chips.
+const TURN: Duration = Duration::from_millis(250);
+
 /// What is seen of one output.
 struct Seen {
     spec: Spec,
     line: String,
     /// `None` after a write that failed: nobody knows.
     level: Option<Level>,
+    /// It was written before: its first level is no switch-off.
+    written: bool,
     on_since: Option<Instant>,
     off_since: Option<Instant>,
     /// The last command that may switch it on.
@@ -44,6 +49,7 @@ impl Judge {
             line: spec.drive.to_string(),
             spec,
             level: None,
+            written: false,
             on_since: None,
             off_since: None,
             commanded: None,
@@ -107,17 +113,17 @@ impl Judge {
         }
         let seen = &mut self.outputs[output];
         seen.on_since = if engages { seen.on_since.filter(|_| engaged).or(Some(at)) } else { None };
-        if was_on && level.is_some_and(|level| !level.is_on()) {
+        if seen.written && was_on && level.is_some_and(|level| !level.is_on()) {
             seen.off_since = Some(at);
         }
-        seen.level = level;
+        (seen.level, seen.written) = (level, true);
     }
 
     fn may_switch_on(&self, output: usize, at: Instant) {
         let Seen { spec, off_since, commanded, followed, .. } = &self.outputs[output];
         let (name, limits) = (&spec.name, &spec.limits);
         if let (Some(min_off), Some(off)) = (limits.min_off, off_since) {
-            assert!(at >= *off + min_off, "{name} was off for {:?} only", at.since(*off));
+            assert!(at + TURN >= *off + min_off, "{name} was off for {:?} only", at.since(*off));
         }
         let by_command = commanded.is_some_and(|commanded| at <= commanded + limits.gap.max(Duration::from_secs(1)));
         let by_rule = spec.follow.as_ref().is_some_and(|follow| {
