@@ -60,22 +60,42 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     spec: Spec,
+    /// Absent where neither a median nor a mean is asked for, as for most readings.
+    filters: Option<Box<Filters>>,
+    published: Option<(f64, Instant)>,
+}
+
+#[derive(Clone, Debug)]
+struct Filters {
     median: Window,
     average: Window,
     sorted: Vec<f64>,
-    published: Option<(f64, Instant)>,
+}
+
+impl Filters {
+    fn new(spec: &Spec) -> Option<Box<Self>> {
+        let wanted = spec.median > 1 || spec.average > 1;
+        wanted.then(|| {
+            Box::new(Self {
+                median: Window::new(spec.median),
+                average: Window::new(spec.average),
+                sorted: Vec::with_capacity(spec.median.max(1)),
+            })
+        })
+    }
+
+    fn pass(&mut self, value: f64) -> f64 {
+        self.median.push(value);
+        let value = self.median.median(&mut self.sorted);
+        self.average.push(value);
+        self.average.mean()
+    }
 }
 
 impl Pipeline {
     /// A pipeline that has seen nothing; takes all the memory it will ever need.
     pub fn new(spec: &Spec) -> Self {
-        Self {
-            median: Window::new(spec.median),
-            average: Window::new(spec.average),
-            sorted: Vec::with_capacity(spec.median.max(1)),
-            published: None,
-            spec: spec.clone(),
-        }
+        Self { filters: Filters::new(spec), published: None, spec: spec.clone() }
     }
 
     /// Takes a value in the quantity's canonical unit, read at `now`.
@@ -91,7 +111,7 @@ impl Pipeline {
             self.reset();
             return Outcome::OutOfRange { value };
         }
-        let value = self.filtered(value);
+        let value = self.filters.as_mut().map_or(value, |filters| filters.pass(value));
         if !self.is_due(value, now) {
             return Outcome::Unchanged(value);
         }
@@ -101,21 +121,16 @@ impl Pipeline {
 
     /// To be called when a read has failed: the next value is published, and the filters forget what was before the gap.
     pub fn reset(&mut self) {
-        self.median.clear();
-        self.average.clear();
+        if let Some(filters) = &mut self.filters {
+            filters.median.clear();
+            filters.average.clear();
+        }
         self.published = None;
     }
 
     /// The next value is published whether it has moved or not (a reconnect, a `get`); the filters keep their samples.
     pub fn publish_next(&mut self) {
         self.published = None;
-    }
-
-    fn filtered(&mut self, value: f64) -> f64 {
-        self.median.push(value);
-        let value = self.median.median(&mut self.sorted);
-        self.average.push(value);
-        self.average.mean()
     }
 
     fn is_due(&self, value: f64, now: Instant) -> bool {
@@ -201,6 +216,12 @@ fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where the filters' memory is.
+    fn buffers(pipeline: &Pipeline) -> Option<[*const f64; 3]> {
+        let filters = pipeline.filters.as_ref()?;
+        Some([filters.median.values.as_ptr(), filters.average.values.as_ptr(), filters.sorted.as_ptr()])
+    }
     use proptest::prelude::*;
 
     fn spec() -> Spec {
@@ -351,9 +372,9 @@ mod tests {
         #[test]
         fn memory_is_taken_once(values in prop::collection::vec(any::<f64>(), 50)) {
             let mut pipeline = Pipeline::new(&Spec { median: 7, average: 5, ..spec() });
-            let before = (pipeline.median.values.as_ptr(), pipeline.average.values.as_ptr(), pipeline.sorted.as_ptr());
+            let before = buffers(&pipeline);
             values.iter().for_each(|value| { pipeline.push(*value, at(0)); });
-            prop_assert_eq!(before, (pipeline.median.values.as_ptr(), pipeline.average.values.as_ptr(), pipeline.sorted.as_ptr()));
+            prop_assert_eq!(before, buffers(&pipeline));
         }
     }
 }
