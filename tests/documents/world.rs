@@ -150,7 +150,9 @@ impl World {
     }
 
     fn cross(&self, arguments: &[&str], command: &Printed) -> String {
-        let ["build", "--release", "--target", target] = arguments else { panic!("{}: {arguments:?}", command.place) };
+        let ["build", "--release", "--no-default-features", "--target", target] = arguments else {
+            panic!("{}: {arguments:?}", command.place)
+        };
         let known = std::fs::read_to_string(self.folder.join("deny.toml")).expect("deny.toml");
         assert!(known.contains(&format!("\"{target}\"")), "{}: {target} is no target of ours", command.place);
         let folder = self.real("target").join(target).join("release");
