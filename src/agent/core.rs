@@ -310,17 +310,18 @@ impl Core {
         self.sensors.failing()
     }
 
-    /// Reports dropped because this was too slow to take them.
-    pub fn reports_dropped(&mut self, total: u64) {
-        self.tally.reports_dropped(total);
+    /// So many more reports were dropped because this was too slow to take them.
+    pub fn reports_dropped(&mut self, count: u64) {
+        self.tally.reports_dropped(count);
     }
 
-    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written.
+    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written, history in a hurry.
     pub fn shutdown(&mut self) {
         let now = self.clock.stamp();
         self.bank.shutdown(now);
         self.stopping = true;
         self.echo(now);
+        self.outbox.hurry(now.at);
         if let Err(error) = self.state.write() {
             log::error!(error:% = error; "state not written");
         }

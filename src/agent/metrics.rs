@@ -74,11 +74,11 @@ impl Tally {
         self.contradicted = false;
     }
 
-    /// How many reports were dropped so far.
-    pub fn reports_dropped(&mut self, total: u64) {
-        if total > self.reports_dropped {
-            log::error!(dropped = total - self.reports_dropped; "readings dropped, the agent was too slow");
-            self.reports_dropped = total;
+    /// So many more reports were dropped before anybody saw them.
+    pub fn reports_dropped(&mut self, count: u64) {
+        if count > 0 {
+            log::error!(dropped = count; "readings dropped, the agent was too slow");
+            self.reports_dropped += count;
         }
     }
 

@@ -205,8 +205,8 @@ impl Agent {
     }
 
     fn take_batch(&mut self, batch: &Batch) {
-        self.resources[batch.resource].reported(batch);
-        self.core.reports_dropped(batch.dropped);
+        let dropped = self.resources[batch.resource].reported(batch);
+        self.core.reports_dropped(dropped);
         self.core.samples(&batch.reports);
     }
 
