@@ -229,6 +229,10 @@ impl Agent {
         self.supervisor.stopping();
         self.core.shutdown();
         let begun = self.clock.now();
+        // What was read before the stop is not lost with its channel. Nothing it says moves an output any more.
+        while let Ok(batch) = self.batches.try_recv() {
+            self.take_batch(&batch);
+        }
         self.resources.clear();
         // Whether it has all gone or the time is over, what is left is counted below.
         let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await;

@@ -224,6 +224,11 @@ impl Outbox {
         self.counts.history += self.drain.pump(&mut *self.store, target, link, now);
     }
 
+    /// The agent is going to stop: history goes out as fast as the server takes it.
+    pub fn hurry(&mut self, now: Instant) {
+        self.drain.hurry(now);
+    }
+
     /// When [`Outbox::pump`] has something to do that no event announces: the next share of the history.
     ///
     /// None while it could not go anyway, without a connection or behind live values: a time that has passed would be a
@@ -507,6 +512,36 @@ mod tests {
         rig.settle();
         let history = r#"a/history [{"time":"1970-01-01T00:00:02.000Z","value":1,"unit":""}]"#;
         assert_eq!(rig.seen(), ["a ", history]);
+    }
+
+    #[test]
+    fn before_a_stop_history_goes_as_fast_as_the_server_takes_it() {
+        let mut rig = Rig::new(&["a"], 10_000);
+        (0..10_000).for_each(|value| rig.measure(0, f64::from(value)));
+        rig.connect();
+        rig.outbox.hurry(rig.now);
+        rig.outbox.pump(&mut rig.server, rig.now);
+        while !rig.server.unacked.is_empty() {
+            rig.ack();
+        }
+        assert!(rig.outbox.is_settled(), "{} records wait for time to pass", rig.outbox.waiting());
+    }
+
+    #[test]
+    fn a_drain_of_one_a_second_is_no_faster() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.outbox.drain = Drain::new(1);
+        (0..10).for_each(|value| rig.measure(0, f64::from(value)));
+        rig.connect();
+        let end = rig.now + Duration::from_secs(4);
+        while rig.now < end {
+            rig.now = rig.now + Duration::from_millis(50);
+            rig.outbox.pump(&mut rig.server, rig.now);
+            while !rig.server.unacked.is_empty() {
+                rig.ack();
+            }
+        }
+        assert_eq!(rig.outbox.counts().history, 4);
     }
 
     #[test]
