@@ -155,6 +155,7 @@ impl Core {
             }
         }
         self.scratch.effects = effects;
+        self.tally.losses(&self.outbox);
         self.echo(self.clock.stamp());
     }
 
@@ -239,6 +240,7 @@ impl Core {
         self.echo(now);
         self.outbox.connected(now.at);
         self.outbox.pump(link, now.at);
+        self.tally.losses_over(&self.outbox);
     }
 
     /// What to subscribe to, once connected.
@@ -322,6 +324,7 @@ impl Core {
         self.stopping = true;
         self.echo(now);
         self.outbox.hurry(now.at);
+        self.tally.losses_over(&self.outbox);
         if let Err(error) = self.state.write() {
             log::error!(error:% = error; "state not written");
         }

@@ -249,6 +249,11 @@ impl Outbox {
         self.store.len() + live + newest
     }
 
+    /// How many readings are in the store.
+    pub fn stored(&self) -> usize {
+        self.store.len()
+    }
+
     /// Whether everything has been sent and acknowledged.
     pub fn is_settled(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_empty() && self.store.is_empty()

@@ -241,6 +241,7 @@ impl Sensor {
             _ => (stamp, 1, false),
         };
         let first = failures == 1;
+        log::debug!(sensor = self.name.as_str(), reason = failure.reason.as_str(), detail = failure.detail.as_ref(), failures; "no sample");
         self.state = State::Failing { reason: failure.reason, since, failures };
         if first {
             log::warn!(sensor = self.name.as_str(), reason = failure.reason.as_str(), detail = failure.detail.as_ref(); "sensor fails");
@@ -331,6 +332,7 @@ impl Reading {
                 return Err(Failure::new(Reason::OutOfRange, format!("{} is not a number", self.quantity)));
             }
         };
+        log::debug!(sensor, quantity:% = self.quantity, value, unit = self.unit.symbol(), published = publish; "sample");
         self.value = Some(value);
         effects.followed.extend(self.source.iter().map(|source| (*source, value)));
         if let (true, Some(slot)) = (publish, self.slot) {
