@@ -1,6 +1,6 @@
 //! The whole: threads, session, signals and timers around the [`core`], supervised, with an ordered start and stop.
 //!
-//! One thread runs everything but the reading of sensors, so a command goes from the socket to its line without a switch.
+//! One thread runs everything but the reading of buses, so a command goes from the socket to its line without a switch.
 //! Start: outputs at their initial levels, then READY, then sensors and the server, whether they are there or not.
 //! Stop: outputs to their `on_exit` levels first, then what waits is sent if the server is there, then `offline`.
 
