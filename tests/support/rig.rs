@@ -64,6 +64,8 @@ pub struct Rig {
     pub boot_id: String,
     configuration: PathBuf,
     folder: tempfile::TempDir,
+    /// As it was made; the core keeps no sensors in its own.
+    plan: Plan,
     core: Option<Core>,
     resources: Vec<Resource>,
     status_topic: String,
@@ -96,6 +98,7 @@ impl Rig {
             core: None,
             resources: Vec::new(),
             status_topic: plan.status_topic.clone(),
+            plan,
             still: 0,
         };
         rig.start(configuration.to_owned().as_path());
@@ -117,6 +120,7 @@ impl Rig {
             boot_id: self.boot_id.clone(),
             drain_per_second: 200,
         };
+        self.plan = plan_of(configuration);
         self.core = Some(Core::new(plan, true, parts));
         self.turn();
     }
@@ -149,7 +153,7 @@ impl Rig {
     }
 
     pub fn plan(&self) -> &Plan {
-        self.core.as_ref().expect("an agent runs").plan()
+        &self.plan
     }
 
     /// The server is there: what the agent does then, and what the server then sends.
