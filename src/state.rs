@@ -102,16 +102,16 @@ impl StateFile {
         self.changed.map(|changed| changed + WRITE_INTERVAL)
     }
 
-    /// Writes if a change has waited long enough.
+    /// Writes if a change has waited long enough; whether it did.
     ///
     /// # Errors
     /// The write failed; it is tried again a minute later.
-    pub fn tick(&mut self, now: Instant) -> Result<(), StateError> {
+    pub fn tick(&mut self, now: Instant) -> Result<bool, StateError> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
+            return Ok(false);
         }
         self.changed = Some(now);
-        self.write()
+        self.write().map(|()| true)
     }
 
     /// Writes now if there is a change.
@@ -166,9 +166,9 @@ mod tests {
         state.change(start, |kept| {
             kept.totals.insert("rain".into(), 0.2794);
         });
-        state.tick(start + Duration::from_secs(59)).expect("nothing to do");
+        assert!(!state.tick(start + Duration::from_secs(59)).expect("nothing to do"));
         assert!(!path.exists());
-        state.tick(start + Duration::from_secs(60)).expect("written");
+        assert!(state.tick(start + Duration::from_secs(60)).expect("written"));
         assert_eq!(StateFile::open(&path).0.kept(), state.kept());
         assert_eq!(state.deadline(), None);
     }

@@ -294,3 +294,20 @@ fn altitude_follows_the_sea_level_pressure_of_a_topic_and_tells_its_age() {
     });
     agent.assert_alive();
 }
+
+#[test]
+fn samples_are_in_the_log_for_who_asks_and_for_nobody_else() {
+    let server = Mosquitto::start();
+    let lines = |level| {
+        let agent = bridge("").server(server.port()).log_level(level).start();
+        agent.wait_for_log("connected to the server", 1);
+        wait_for("three readings", || (last_count(&server)? >= 3).then_some(()));
+        agent.logged("sample sensor=ticks quantity=count value=")
+    };
+    assert!(lines("debug") >= 3);
+    assert_eq!(lines("info"), 0);
+}
+
+fn last_count(server: &Mosquitto) -> Option<u64> {
+    server.retained("board2mqtt/bridge/ticks/count")?.parse().ok()
+}

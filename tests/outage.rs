@@ -223,3 +223,51 @@ fn a_live_reading_and_a_command_do_not_wait_behind_the_history() {
     let then = history_of(&watch.messages());
     watch.wait_until("more history after them", |messages| (history_of(messages) > then).then_some(()));
 }
+
+#[test]
+fn a_stop_sends_what_waits_however_slow_the_drain() {
+    let sensors = ["a", "b"];
+    let mut server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let mut agent = mast(proxy.port(), &sensors, "").set("BUFFER__DRAIN", "4/s").start();
+    let before = server.subscribe(&["board2mqtt/mast/#"]);
+    for sensor in sensors {
+        before.wait_until("counts", |messages| (!counts(messages, &live(sensor)).is_empty()).then_some(()));
+    }
+    let watch = outage(&mut server, &proxy, &agent, Duration::from_secs(2));
+    agent.wait_for_log("connected to the server", 2);
+    assert!(agent.stop().0.success());
+    watch.wait_for(STATUS, "offline");
+    assert_eq!(agent.logged("lost"), 0);
+    let (before, messages) = (before.messages(), watch.messages());
+    for sensor in sensors {
+        let last = counts(&messages, &live(sensor)).last().copied().expect("a live value");
+        let all = counts(&before, &live(sensor)).into_iter().chain(counts(&messages, &live(sensor)));
+        let all = all.chain(values(&records(&messages, &history(sensor))));
+        assert_eq!(missing(all, last), Vec::<u64>::new(), "of {sensor} up to {last}");
+    }
+}
+
+#[test]
+fn what_the_buffer_cannot_keep_is_told_when_it_begins_and_counted_when_it_is_over() {
+    let names: Vec<_> = (0..20).map(|number| format!("s{number}")).collect();
+    let sensors: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let agent = mast(proxy.port(), &sensors, "")
+        .set("DEFAULTS__INTERVAL", "10ms")
+        .set("BUFFER__MAX_SIZE", "64KiB")
+        .set("BUFFER__DRAIN", "10000/s")
+        .start();
+    agent.wait_for_log("connected to the server", 1);
+    proxy.refuse(true);
+    server.kill();
+    agent.wait_for_log("readings are being lost", 1);
+    server.start_again();
+    proxy.refuse(false);
+    agent.wait_for_log("readings lost while they waited", 1);
+    assert_eq!(agent.logged("readings are being lost"), 1);
+    let log = agent.log();
+    let total = log.lines().find(|line| line.contains("readings lost while")).expect("it was logged");
+    assert!(total.starts_with("ERROR") && total.contains("dropped="), "{total}");
+}

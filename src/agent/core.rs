@@ -55,6 +55,8 @@ pub struct Core {
     tally: metrics::Tally,
     next_metrics: Instant,
     read_all: bool,
+    /// The state file could not be written, which is told.
+    state_unwritten: bool,
     /// What the stop does to outputs is not what was last wanted of them.
     stopping: bool,
     scratch: Scratch,
@@ -115,6 +117,7 @@ impl Core {
             tally: metrics::Tally::new(now.at),
             next_metrics,
             read_all: false,
+            state_unwritten: false,
             stopping: false,
             scratch: Scratch::default(),
         };
@@ -155,6 +158,7 @@ impl Core {
             }
         }
         self.scratch.effects = effects;
+        self.tally.losses(&self.outbox);
         self.echo(self.clock.stamp());
     }
 
@@ -239,6 +243,7 @@ impl Core {
         self.echo(now);
         self.outbox.connected(now.at);
         self.outbox.pump(link, now.at);
+        self.tally.losses_over(&self.outbox);
     }
 
     /// What to subscribe to, once connected.
@@ -273,8 +278,14 @@ impl Core {
         self.bank.tick(now);
         self.inputs.tick(now);
         self.echo(now);
-        if let Err(error) = self.state.tick(now.at) {
-            log::error!(error:% = error; "state not written");
+        match self.state.tick(now.at) {
+            Err(error) if !std::mem::replace(&mut self.state_unwritten, true) => {
+                log::error!(error:% = error; "state not written, tried again every minute");
+            }
+            // The error of the minute before.
+            Err(_) => {}
+            Ok(true) if std::mem::take(&mut self.state_unwritten) => log::info!("state written again"),
+            Ok(_) => {}
         }
         if let (Some(slot), true) = (self.slots.metrics, now.at >= self.next_metrics) {
             self.next_metrics = now.at + self.plan.metrics_interval;
@@ -310,17 +321,19 @@ impl Core {
         self.sensors.failing()
     }
 
-    /// Reports dropped because this was too slow to take them.
-    pub fn reports_dropped(&mut self, total: u64) {
-        self.tally.reports_dropped(total);
+    /// So many more reports were dropped because this was too slow to take them.
+    pub fn reports_dropped(&mut self, count: u64) {
+        self.tally.reports_dropped(count);
     }
 
-    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written.
+    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written, history in a hurry.
     pub fn shutdown(&mut self) {
         let now = self.clock.stamp();
         self.bank.shutdown(now);
         self.stopping = true;
         self.echo(now);
+        self.outbox.hurry(now.at);
+        self.tally.losses_over(&self.outbox);
         if let Err(error) = self.state.write() {
             log::error!(error:% = error; "state not written");
         }

@@ -12,6 +12,10 @@ pub struct Tally {
     contradicted: bool,
     contradiction_told: bool,
     reports_dropped: u64,
+    /// What the outbox had dropped when that was last told.
+    losses_told: u64,
+    /// It drops, which is told; how much follows.
+    losing: bool,
 }
 
 /// The JSON of the metrics topic.
@@ -48,7 +52,15 @@ pub struct Numbers {
 impl Tally {
     /// Nothing has happened yet.
     pub fn new(started: Instant) -> Self {
-        Self { started, connects: 0, contradicted: false, contradiction_told: false, reports_dropped: 0 }
+        Self {
+            started,
+            connects: 0,
+            contradicted: false,
+            contradiction_told: false,
+            reports_dropped: 0,
+            losses_told: 0,
+            losing: false,
+        }
     }
 
     /// The session has connected.
@@ -74,12 +86,32 @@ impl Tally {
         self.contradicted = false;
     }
 
-    /// How many reports were dropped so far.
-    pub fn reports_dropped(&mut self, total: u64) {
-        if total > self.reports_dropped {
-            log::error!(dropped = total - self.reports_dropped; "readings dropped, the agent was too slow");
-            self.reports_dropped = total;
+    /// So many more reports were dropped before anybody saw them.
+    pub fn reports_dropped(&mut self, count: u64) {
+        if count > 0 {
+            log::error!(dropped = count; "readings dropped, the agent was too slow");
+            self.reports_dropped += count;
         }
+    }
+
+    /// What waits for the server has come to its limit, or has left it; told once, and the total when it is over.
+    pub fn losses(&mut self, outbox: &Outbox) {
+        if self.losing && outbox.stored() == 0 {
+            self.losses_over(outbox);
+        } else if !self.losing && outbox.counts().dropped > self.losses_told {
+            self.losing = true;
+            log::error!(waiting = outbox.waiting(); "readings are being lost, more wait for the server than the buffer keeps");
+        }
+    }
+
+    /// The connection is back, or nobody waits for it any more: how many readings were lost meanwhile.
+    pub fn losses_over(&mut self, outbox: &Outbox) {
+        let dropped = outbox.counts().dropped - self.losses_told;
+        if dropped > 0 {
+            log::error!(dropped; "readings lost while they waited for the server");
+        }
+        self.losses_told += dropped;
+        self.losing = false;
     }
 
     /// All numbers now.

@@ -1,6 +1,6 @@
 //! The whole: threads, session, signals and timers around the [`core`], supervised, with an ordered start and stop.
 //!
-//! One thread runs everything but the reading of sensors, so a command goes from the socket to its line without a switch.
+//! One thread runs everything but the reading of buses, so a command goes from the socket to its line without a switch.
 //! Start: outputs at their initial levels, then READY, then sensors and the server, whether they are there or not.
 //! Stop: outputs to their `on_exit` levels first, then what waits is sent if the server is there, then `offline`.
 
@@ -205,8 +205,8 @@ impl Agent {
     }
 
     fn take_batch(&mut self, batch: &Batch) {
-        self.resources[batch.resource].reported(batch);
-        self.core.reports_dropped(batch.dropped);
+        let dropped = self.resources[batch.resource].reported(batch);
+        self.core.reports_dropped(dropped);
         self.core.samples(&batch.reports);
     }
 
@@ -229,6 +229,10 @@ impl Agent {
         self.supervisor.stopping();
         self.core.shutdown();
         let begun = self.clock.now();
+        // What was read before the stop is not lost with its channel. Nothing it says moves an output any more.
+        while let Ok(batch) = self.batches.try_recv() {
+            self.take_batch(&batch);
+        }
         self.resources.clear();
         // Whether it has all gone or the time is over, what is left is counted below.
         let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await;

@@ -8,6 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::command::state_text;
 use crate::line::Initial;
 use crate::plan::{self, Plan};
+use crate::poll::Job;
 use crate::sample::Failure;
 use anyhow::anyhow;
 use std::fs::File;
@@ -49,7 +50,7 @@ fn probe_all(plan: &Plan, board: &dyn Board, clock: &Arc<dyn Clock>) -> Result<(
     };
     for (index, sensor) in plan.sensors.iter().enumerate() {
         let place = sensor.place.as_ref().map_or("no bus".to_owned(), ToString::to_string);
-        let outcome = setup::job(plan, index).open(board, clock).and_then(|mut opened| opened.read());
+        let outcome = Job::new(index, sensor).open(board, clock).and_then(|mut opened| opened.read());
         tell(
             format!("sensor {} ({} at {place})", sensor.name, sensor.driver.name),
             outcome.map(|_| "answers".to_owned()),

@@ -70,7 +70,7 @@ fn wanted(checked: &Checked, names: &[String]) -> Result<Vec<usize>, Failed> {
 fn buses(plan: &Plan, wanted: &[usize]) -> BTreeMap<Option<String>, Vec<Job>> {
     let mut buses: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for sensor in wanted {
-        let job = setup::job(plan, *sensor);
+        let job = Job::new(*sensor, &plan.sensors[*sensor]);
         buses.entry(job.place.as_ref().map(|place| place.bus.display().to_string())).or_default().push(job);
     }
     buses

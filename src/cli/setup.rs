@@ -9,7 +9,6 @@ use crate::buffer::{Limits, Overflow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BoardKind, Config};
 use crate::plan::{self, Plan};
-use crate::poll::Job;
 use crate::systemd;
 use anyhow::{Context, anyhow};
 use std::ffi::{CString, OsString};
@@ -158,19 +157,6 @@ pub fn simulated_board(
     });
     let parts = simulated::Parts { sensors: sensors.collect(), inputs: inputs.collect() };
     simulated::Simulated::new(parts, script, trace, clock.clone()).map_err(unusable)
-}
-
-/// What reads one sensor of the plan, by its index.
-pub fn job(plan: &Plan, sensor: usize) -> Job {
-    let planned = &plan.sensors[sensor];
-    Job {
-        sensor,
-        driver: planned.driver,
-        place: planned.place.clone(),
-        options: planned.options.clone(),
-        interval: planned.interval,
-        deadline: planned.deadline,
-    }
 }
 
 /// Everything the agent needs.

@@ -14,6 +14,8 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 const MAX_GATHER: Duration = Duration::from_millis(1);
 /// Reports kept while the agent does not take them.
 const MAX_KEPT: usize = 4096;
+/// How often reports that were kept are offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// No read is under way.
 const IDLE: u64 = u64::MAX;
 /// Enough for any driver, a fraction of the default.
@@ -56,6 +58,8 @@ pub struct Resource {
     deadline: Duration,
     /// When to look whether a read hangs.
     check_at: Option<Instant>,
+    /// Reports that its thread has dropped so far.
+    dropped: u64,
 }
 
 impl Resource {
@@ -81,7 +85,7 @@ impl Resource {
         let check_at = poller.due().map(|due| due + deadline);
         let worker = Worker { number, poller, clock, shared: shared.clone(), batches, pending: Vec::new(), dropped: 0 };
         std::thread::Builder::new().name(format!("poll-{number}")).stack_size(STACK).spawn(move || worker.run())?;
-        Ok(Self { name, sensors, shared, deadline, check_at })
+        Ok(Self { name, sensors, shared, deadline, check_at, dropped: 0 })
     }
 
     /// Every sensor is to be read now.
@@ -89,11 +93,12 @@ impl Resource {
         self.wish(|wishes| wishes.read_now = true);
     }
 
-    /// A batch has come.
-    pub fn reported(&mut self, batch: &Batch) {
+    /// A batch has come; how many reports were dropped since the one before.
+    pub fn reported(&mut self, batch: &Batch) -> u64 {
         if let Some(due) = batch.next_due {
             self.check_at = Some(due + self.deadline);
         }
+        batch.dropped - std::mem::replace(&mut self.dropped, batch.dropped)
     }
 
     /// When to ask [`Resource::hanging`] again.
@@ -141,6 +146,10 @@ impl Worker {
     fn run(mut self) {
         while self.wait() {
             let now = self.clock.now();
+            if self.poller.due().is_none_or(|due| due > now) {
+                self.offer();
+                continue;
+            }
             let shared = self.shared.clone();
             let begin = |sensor: usize, at: Instant| {
                 shared.since.store(at.as_nanos(), Ordering::Release);
@@ -161,12 +170,19 @@ impl Worker {
             let surplus = reports.len().saturating_sub(MAX_KEPT);
             reports.drain(..surplus);
             self.dropped += surplus as u64;
-            let batch = Batch { reports, resource: self.number, next_due: self.poller.due(), dropped: self.dropped };
-            self.pending = send(&self.batches, batch);
+            self.pending = reports;
+            self.offer();
         }
     }
 
-    /// Waits until a read is due or wished for; `false` when the thread shall end.
+    /// Hands over what there is, or keeps it.
+    fn offer(&mut self) {
+        let reports = std::mem::take(&mut self.pending);
+        let batch = Batch { reports, resource: self.number, next_due: self.poller.due(), dropped: self.dropped };
+        self.pending = send(&self.batches, batch);
+    }
+
+    /// Waits until a read is due or wished for, or kept reports are to be offered; `false` when the thread shall end.
     fn wait(&mut self) -> bool {
         let mut wishes = lock(&self.shared.wishes);
         loop {
@@ -181,8 +197,11 @@ impl Worker {
             if due <= now {
                 return true;
             }
-            let (guard, _) =
-                self.shared.wake.wait_timeout(wishes, due.since(now)).unwrap_or_else(PoisonError::into_inner);
+            let pause = if self.pending.is_empty() { due.since(now) } else { OFFER_AGAIN.min(due.since(now)) };
+            let (guard, woken) = self.shared.wake.wait_timeout(wishes, pause).unwrap_or_else(PoisonError::into_inner);
+            if woken.timed_out() && !self.pending.is_empty() {
+                return true;
+            }
             wishes = guard;
         }
     }
@@ -198,4 +217,88 @@ fn send(batches: &Sender<Batch>, batch: Batch) -> Vec<Report> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::simulated::{Parts, Simulated};
+    use crate::clock::SystemClock;
+    use crate::poll::Job;
+    use crate::sample::{Sample, Values};
+    use crate::sensors::{Attach, Attachment, Driver, Options, Sensor};
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    struct Quick;
+
+    impl Sensor for Quick {
+        fn read(&mut self) -> Sample {
+            Ok(Values::new())
+        }
+    }
+
+    fn open(_: Attachment, _: &Options) -> Result<Box<dyn Sensor>, crate::sample::Failure> {
+        Ok(Box::new(Quick))
+    }
+
+    static DRIVER: Driver =
+        Driver { name: "quick", chips: "", accuracy: "", attach: Attach::None, quantities: &[], options: &[], open };
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DEADLINE: Duration = Duration::from_millis(500);
+
+    /// One sensor that is read now and then in an hour, and a channel that holds one batch.
+    fn start() -> (Resource, Sender<Batch>, Receiver<Batch>) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Simulated::by_hand(Parts::default(), None, None, clock.clone()).expect("a board");
+        let options = Options::default();
+        let job = Job { sensor: 0, driver: &DRIVER, place: None, options, interval: HOUR, deadline: DEADLINE };
+        let poller = Poller::new(vec![job], Arc::new(board), clock.clone(), clock.now());
+        let (sender, receiver) = channel(1);
+        let nothing = Batch { reports: Vec::new(), resource: 7, next_due: None, dropped: 0 };
+        assert!(sender.try_send(nothing).is_ok(), "it is full now");
+        let resource = Resource::start(0, "none".into(), vec![0], poller, clock, sender.clone());
+        (resource.expect("a thread"), sender, receiver)
+    }
+
+    fn wait_for_read(resource: &Resource) {
+        let shared = &resource.shared;
+        while shared.since.load(Ordering::Acquire) == 0 || shared.reading.load(Ordering::Acquire) != IDLE {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_the_agent_could_not_take_is_offered_again_before_the_next_read() {
+        let (resource, _sender, mut receiver) = start();
+        wait_for_read(&resource);
+        assert_eq!(receiver.blocking_recv().map(|batch| batch.resource), Some(7));
+        let begun = SystemClock.now();
+        let batch = loop {
+            match receiver.try_recv() {
+                Ok(batch) => break batch,
+                Err(_) => assert!(SystemClock.now().since(begun) < Duration::from_secs(10), "it comes an hour later"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!((batch.resource, batch.reports.len()), (0, 1));
+        assert!(batch.next_due.is_some());
+    }
+
+    #[test]
+    fn a_check_that_finds_no_read_under_way_comes_again_later_not_at_once() {
+        let (mut resource, _sender, _receiver) = start();
+        let late = SystemClock.now() + HOUR + HOUR;
+        wait_for_read(&resource);
+        assert_eq!(resource.hanging(late), None);
+        assert_eq!(resource.deadline(), Some(late + DEADLINE));
+    }
+
+    #[test]
+    fn drops_are_told_once_for_each_resource() {
+        let (mut resource, _sender, _receiver) = start();
+        let batch = |dropped| Batch { reports: Vec::new(), resource: 0, next_due: None, dropped };
+        let told: Vec<_> = [0, 5, 5, 8].into_iter().map(|dropped| resource.reported(&batch(dropped))).collect();
+        assert_eq!(told, [0, 5, 0, 3]);
+    }
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How often a share goes out.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// A share when there is no time left: a few messages of 16 KiB for each topic.
+const LAST_SHARES: usize = 4096;
 /// Marks the tokens of history messages.
 const HISTORY: Token = 1 << 63;
 
@@ -37,6 +39,8 @@ pub struct History {
 pub struct Drain {
     /// Records in a share.
     share: usize,
+    /// Between two shares.
+    interval: Duration,
     /// When the next share may go; `None` while there is no connection.
     next: Option<Instant>,
     /// The share on its way, sorted by series, oldest first within each.
@@ -56,6 +60,8 @@ impl Drain {
         let share = u128::from(per_second) * INTERVAL.as_millis() / 1000;
         Self {
             share: usize::try_from(share).unwrap_or(usize::MAX).max(1),
+            // Where a share would be less than one record, that one comes less often.
+            interval: INTERVAL.max(Duration::from_secs(1) / per_second.max(1)),
             next: None,
             records: Vec::new(),
             sent: 0,
@@ -68,6 +74,13 @@ impl Drain {
     /// Live values and commands go first.
     pub fn connected(&mut self, now: Instant) {
         self.next = Some(now + INTERVAL);
+    }
+
+    /// The end is near: what waits goes out as fast as the server takes it.
+    pub fn hurry(&mut self, now: Instant) {
+        self.share = self.share.max(LAST_SHARES);
+        self.interval = Duration::ZERO;
+        self.next = self.next.map(|next| next.min(now));
     }
 
     /// The share on its way is to be sent again.
@@ -116,7 +129,7 @@ impl Drain {
             self.end = store.peek(self.share, &mut self.records);
             // Stable: the order of time stays within each topic.
             self.records.sort_by_key(|record| record.series);
-            self.next = Some(now + INTERVAL);
+            self.next = Some(now + self.interval);
         }
         let mut count = 0;
         // One place in the window always stays free for a live reading.

@@ -7,6 +7,7 @@ pub mod history;
 pub mod outbox;
 pub mod reference;
 pub mod sensors;
+mod told;
 
 use crate::mqtt::{Outgoing, PublishError, Session, Token};
 use crate::topic::QoS;

@@ -14,9 +14,12 @@ use crate::clock::{Instant, Stamp};
 use crate::mqtt::{Outgoing, PublishError, Token};
 use crate::topic::QoS;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Above this many unwritten bytes nothing more is handed to the session: the kernel's buffer is full, the link is slow.
 const MAX_BACKLOG: usize = 64 * 1024;
+/// When to look again whether they have been written: a write announces itself to nobody.
+const WRITTEN_SOON: Duration = Duration::from_millis(10);
 /// A slot's number.
 pub type SlotId = u32;
 
@@ -90,6 +93,8 @@ pub struct Outbox {
     next_token: Token,
     store: Box<dyn Buffer>,
     drain: Drain,
+    /// While too many bytes wait to be written.
+    look_again: Option<Instant>,
     counts: Counts,
 }
 
@@ -103,6 +108,7 @@ impl Outbox {
             next_token: 0,
             store,
             drain: Drain::new(drain_per_second),
+            look_again: None,
             counts: Counts::default(),
         }
     }
@@ -185,6 +191,7 @@ impl Outbox {
 
     /// The connection is gone: what was not acknowledged waits again.
     pub fn disconnected(&mut self) {
+        self.look_again = None;
         self.drain.disconnected(&*self.store);
         for message in std::mem::take(&mut self.in_flight) {
             let Some(record) = message.record else { continue };
@@ -209,11 +216,16 @@ impl Outbox {
 
     /// Hands to the session whatever may go now.
     pub fn pump(&mut self, link: &mut dyn Link, now: Instant) {
+        self.look_again = None;
         if !link.is_connected() {
             return;
         }
         while let Some(id) = self.queue.front().copied() {
-            if link.backlog() > MAX_BACKLOG || !self.send(id, link) {
+            if link.backlog() > MAX_BACKLOG {
+                self.look_again = Some(now + WRITTEN_SOON);
+                return;
+            }
+            if !self.send(id, link) {
                 return;
             }
             self.queue.pop_front();
@@ -224,12 +236,18 @@ impl Outbox {
         self.counts.history += self.drain.pump(&mut *self.store, target, link, now);
     }
 
-    /// When [`Outbox::pump`] has something to do that no event announces: the next share of the history.
+    /// The agent is going to stop: history goes out as fast as the server takes it.
+    pub fn hurry(&mut self, now: Instant) {
+        self.drain.hurry(now);
+    }
+
+    /// When [`Outbox::pump`] has something to do that no event announces: bytes have been written, or the next share of
+    /// the history may go.
     ///
-    /// None while it could not go anyway, without a connection or behind live values: a time that has passed would be a
-    /// loop that never rests.
+    /// None while it could not go anyway, without a connection or behind live values that wait for an acknowledgement: a
+    /// time that has passed would be a loop that never rests.
     pub fn deadline(&self) -> Option<Instant> {
-        self.drain.deadline(&*self.store).filter(|_| self.queue.is_empty())
+        self.look_again.or_else(|| self.drain.deadline(&*self.store).filter(|_| self.queue.is_empty()))
     }
 
     /// What was published, kept and lost so far.
@@ -242,6 +260,11 @@ impl Outbox {
         let live = self.in_flight.iter().filter(|message| message.record.is_some()).count();
         let newest = self.slots.iter().filter(|slot| slot.owed).count();
         self.store.len() + live + newest
+    }
+
+    /// How many readings are in the store.
+    pub fn stored(&self) -> usize {
+        self.store.len()
     }
 
     /// Whether everything has been sent and acknowledged.
@@ -287,13 +310,13 @@ mod tests {
     use crate::clock::Wall;
     use crate::quantity::Unit;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     /// The other end: what was published, in order, what has not been acknowledged, and what has. What is not
     /// acknowledged when the connection breaks was lost on the way, the worst that may happen to it.
     struct Server {
         connected: bool,
         window: usize,
+        backlog: usize,
         seen: Vec<(String, String)>,
         unacked: VecDeque<(Token, String, String)>,
         taken: Vec<(String, String)>,
@@ -307,7 +330,7 @@ mod tests {
             self.window - self.unacked.len()
         }
         fn backlog(&self) -> usize {
-            0
+            self.backlog
         }
         fn publish(&mut self, message: &Outgoing<'_>, token: Option<Token>) -> Result<(), PublishError> {
             if token.is_some() && self.room(message.qos) == 0 {
@@ -347,7 +370,7 @@ mod tests {
                 });
             }
             let (seen, taken) = (Vec::new(), Vec::new());
-            let server = Server { connected: false, window: 4, seen, unacked: VecDeque::new(), taken };
+            let server = Server { connected: false, window: 4, backlog: 0, seen, unacked: VecDeque::new(), taken };
             Self { outbox, server, now: Instant::from_nanos(1_000_000_000) }
         }
 
@@ -507,6 +530,54 @@ mod tests {
         rig.settle();
         let history = r#"a/history [{"time":"1970-01-01T00:00:02.000Z","value":1,"unit":""}]"#;
         assert_eq!(rig.seen(), ["a ", history]);
+    }
+
+    #[test]
+    fn what_waits_for_bytes_to_be_written_is_not_left_to_chance() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.measure(0, 1.0);
+        rig.server.backlog = MAX_BACKLOG + 1;
+        rig.connect();
+        let again = rig.outbox.deadline().expect("nobody announces a write");
+        assert!(again > rig.now && rig.seen().is_empty());
+        rig.server.backlog = 0;
+        rig.outbox.pump(&mut rig.server, again);
+        assert_eq!(rig.seen(), ["a 1"]);
+        assert_eq!(rig.outbox.deadline(), None);
+        rig.server.backlog = MAX_BACKLOG + 1;
+        rig.measure(0, 2.0);
+        rig.disconnect();
+        assert_eq!(rig.outbox.deadline(), None, "without a connection");
+    }
+
+    #[test]
+    fn before_a_stop_history_goes_as_fast_as_the_server_takes_it() {
+        let mut rig = Rig::new(&["a"], 10_000);
+        (0..10_000).for_each(|value| rig.measure(0, f64::from(value)));
+        rig.connect();
+        rig.outbox.hurry(rig.now);
+        rig.outbox.pump(&mut rig.server, rig.now);
+        while !rig.server.unacked.is_empty() {
+            rig.ack();
+        }
+        assert!(rig.outbox.is_settled(), "{} records wait for time to pass", rig.outbox.waiting());
+    }
+
+    #[test]
+    fn a_drain_of_one_a_second_is_no_faster() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.outbox.drain = Drain::new(1);
+        (0..10).for_each(|value| rig.measure(0, f64::from(value)));
+        rig.connect();
+        let end = rig.now + Duration::from_secs(4);
+        while rig.now < end {
+            rig.now = rig.now + Duration::from_millis(50);
+            rig.outbox.pump(&mut rig.server, rig.now);
+            while !rig.server.unacked.is_empty() {
+                rig.ack();
+            }
+        }
+        assert_eq!(rig.outbox.counts().history, 4);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::history::History;
 use super::outbox::{Outbox, SlotId, SlotSpec};
 use super::reference::Reference;
+use super::told::{Tell, Told};
 use crate::clock::Stamp;
 use crate::outputs::SourceId;
 use crate::payload::{self, Facts, Format, Health, SensorObject};
@@ -51,7 +52,7 @@ struct Reading {
 enum State {
     Unknown,
     Ok,
-    Failing { reason: Reason, since: Stamp, failures: u64 },
+    Failing { reason: Reason, since: Stamp, failures: u64, logged: bool },
 }
 
 struct Sensor {
@@ -65,6 +66,7 @@ struct Sensor {
     status: Option<SlotId>,
     health: Option<SlotId>,
     state: State,
+    told: Told,
 }
 
 /// The flow of all sensors.
@@ -173,6 +175,7 @@ impl Sensor {
             status: state_slot(&sensor.status_topic),
             health: state_slot(&sensor.health_topic),
             state: State::Unknown,
+            told: Told::default(),
         }
     }
 
@@ -223,7 +226,7 @@ impl Sensor {
             }
             State::Ok => {}
             before => {
-                if let State::Failing { failures, since, .. } = before {
+                if let State::Failing { failures, since, logged: true, .. } = before {
                     let seconds = stamp.at.since(since.at).as_secs();
                     log::info!(sensor = self.name.as_str(), failures, seconds; "sensor is back");
                 }
@@ -234,22 +237,33 @@ impl Sensor {
     }
 
     fn failed(&mut self, failure: &Failure, stamp: Stamp, outbox: &mut Outbox) {
-        let (since, failures, told) = match self.state {
-            State::Failing { since, failures, reason } => {
-                (since, failures + 1, reason == failure.reason && !(failures + 1).is_power_of_two())
+        let (since, failures, same, logged) = match self.state {
+            State::Failing { since, failures, reason, logged } => {
+                (since, failures + 1, reason == failure.reason && !(failures + 1).is_power_of_two(), logged)
             }
-            _ => (stamp, 1, false),
+            _ => (stamp, 1, false, false),
         };
-        let first = failures == 1;
-        self.state = State::Failing { reason: failure.reason, since, failures };
-        if first {
-            log::warn!(sensor = self.name.as_str(), reason = failure.reason.as_str(), detail = failure.detail.as_ref(); "sensor fails");
+        log::debug!(sensor = self.name.as_str(), reason:% = failure.reason, detail = failure.detail.as_ref(); "no sample");
+        let logged = logged || self.log_failure(failure, stamp);
+        self.state = State::Failing { reason: failure.reason, since, failures, logged };
+        if failures == 1 {
             self.tell_status(outbox);
             self.forget_values(outbox);
         }
-        if !told {
+        if !same {
             self.tell_health(stamp, outbox);
         }
+    }
+
+    /// Whether a person was told.
+    fn log_failure(&mut self, failure: &Failure, stamp: Stamp) -> bool {
+        let (sensor, reason, detail) = (self.name.as_str(), failure.reason.as_str(), failure.detail.as_ref());
+        match self.told.failure(stamp.at) {
+            Tell::Failure => log::warn!(sensor, reason, detail; "sensor fails"),
+            Tell::Flapping => log::warn!(sensor, reason, detail; "sensor fails again and again, told less often now"),
+            Tell::Nothing => return false,
+        }
+        true
     }
 
     /// What was measured before a failure does not filter what comes after it.
@@ -276,7 +290,7 @@ impl Sensor {
         self.reference_told = stamp;
         let Some(slot) = self.health else { return };
         let health = match self.state {
-            State::Failing { reason, since, failures } => Health::Failing { reason, since: since.into(), failures },
+            State::Failing { reason, since, failures, .. } => Health::Failing { reason, since: since.into(), failures },
             State::Unknown | State::Ok => Health::Ok,
         };
         let reference = self.reference.as_ref().map(|reference| reference.told(stamp.at)).unwrap_or_default();
@@ -331,6 +345,7 @@ impl Reading {
                 return Err(Failure::new(Reason::OutOfRange, format!("{} is not a number", self.quantity)));
             }
         };
+        log::debug!(sensor, quantity:% = self.quantity, value, unit = self.unit.symbol(), published = publish; "sample");
         self.value = Some(value);
         effects.followed.extend(self.source.iter().map(|source| (*source, value)));
         if let (true, Some(slot)) = (publish, self.slot) {

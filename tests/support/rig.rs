@@ -64,6 +64,7 @@ pub struct Rig {
     pub boot_id: String,
     configuration: PathBuf,
     folder: tempfile::TempDir,
+    /// As it was made; the core keeps no sensors in its own.
     plan: Plan,
     core: Option<Core>,
     resources: Vec<Resource>,
@@ -119,8 +120,8 @@ impl Rig {
             boot_id: self.boot_id.clone(),
             drain_per_second: 200,
         };
-        self.core = Some(Core::new(plan, true, parts));
         self.plan = plan_of(configuration);
+        self.core = Some(Core::new(plan, true, parts));
         self.turn();
     }
 
@@ -151,7 +152,6 @@ impl Rig {
         self.core.is_some()
     }
 
-    /// What the agent runs, or ran last.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
