@@ -184,7 +184,8 @@ impl Core {
             Action::Reply { output, payload } => self.reply(output, &payload, link),
             Action::SeaLevel { sensor, hpa } => {
                 if !self.sensors.sea_level(sensor, hpa, now, &mut self.outbox) {
-                    log::warn!(sensor = self.sensors.name(sensor), hpa; "sea-level pressure out of range, ignored");
+                    // Whoever publishes it may do so a thousand times: the age on the health topic tells that none is taken.
+                    log::debug!(sensor = self.sensors.name(sensor), hpa; "sea-level pressure out of range, ignored");
                 }
             }
             Action::Get { retake_elevation } => {

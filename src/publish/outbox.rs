@@ -52,16 +52,33 @@ struct Slot {
     known: bool,
     /// Queued to be sent.
     pending: bool,
-    /// The reading `payload` stands for.
-    record: Option<Record>,
-    /// `record` is neither with the server nor on its way there.
+    /// The readings `payload` stands for.
+    records: Records,
+    /// `records` are neither with the server nor on their way there.
     owed: bool,
 }
 
 impl Slot {
-    /// The reading that only this slot has; from now on somebody else does.
-    fn take_owed(&mut self) -> Option<Record> {
-        self.record.filter(|_| std::mem::take(&mut self.owed))
+    /// The readings that only this slot has; from now on somebody else does.
+    fn take_owed(&mut self) -> Records {
+        if std::mem::take(&mut self.owed) { self.records.clone() } else { Records::default() }
+    }
+}
+
+/// The readings a payload stands for: none for a state, one for a plain reading, a few for a sensor's JSON object.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Records {
+    first: Option<Record>,
+    others: Box<[Record]>,
+}
+
+impl Records {
+    fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.first.iter().chain(&self.others)
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_none()
     }
 }
 
@@ -69,7 +86,7 @@ impl Slot {
 struct InFlight {
     token: Token,
     slot: SlotId,
-    record: Option<Record>,
+    records: Records,
 }
 
 /// Counts for the metrics topic.
@@ -116,8 +133,14 @@ impl Outbox {
     /// Adds a slot.
     pub fn add(&mut self, spec: SlotSpec) -> SlotId {
         let payload = Vec::new();
-        self.slots.push(Slot { spec, payload, known: false, pending: false, record: None, owed: false });
+        self.slots.push(Slot { spec, payload, known: false, pending: false, records: Records::default(), owed: false });
         self.slots.len() as SlotId - 1
+    }
+
+    /// Adds a history without a live topic of its own: of a quantity that is published in its sensor's JSON object only.
+    pub fn add_history(&mut self, history: History) -> SlotId {
+        let history = Some(Box::new(history));
+        self.add(SlotSpec { topic: Box::default(), qos: QoS::AtLeastOnce, retain: false, history, lasting: false })
     }
 
     /// Every slot is there.
@@ -127,35 +150,41 @@ impl Outbox {
 
     /// Sets the newest payload of a state; it goes out as soon as it can.
     pub fn set(&mut self, slot: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
-        self.replace(slot, None, write);
+        self.replace(slot, Records::default(), write);
     }
 
     /// Sets the newest payload of a reading.
     pub fn set_reading(&mut self, slot: SlotId, value: f64, stamp: Stamp, write: impl FnOnce(&mut Vec<u8>)) {
-        let record = Record {
-            series: slot,
-            wall_ms: stamp.wall.map(|wall| wall.0),
-            uptime_ms: stamp.at.as_nanos() / 1_000_000,
-            value,
-        };
-        self.replace(slot, Some(record), write);
+        let first = Some(record(slot, value, stamp));
+        self.replace(slot, Records { first, others: Box::default() }, write);
     }
 
-    fn replace(&mut self, id: SlotId, record: Option<Record>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Sets the newest payload of a sensor's JSON object; `readings` are those whose histories it belongs to.
+    pub fn set_object(
+        &mut self,
+        slot: SlotId,
+        readings: &[(SlotId, f64)],
+        stamp: Stamp,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut records = readings.iter().map(|(history, value)| record(*history, *value, stamp));
+        let first = records.next();
+        self.replace(slot, Records { first, others: records.collect() }, write);
+    }
+
+    fn replace(&mut self, id: SlotId, records: Records, write: impl FnOnce(&mut Vec<u8>)) {
         let slot = &mut self.slots[id as usize];
         let superseded = slot.take_owed();
         slot.payload.clear();
         write(&mut slot.payload);
         slot.known = true;
-        slot.record = record.filter(|_| slot.spec.qos > QoS::AtMostOnce);
-        slot.owed = slot.record.is_some();
+        slot.records = if slot.spec.qos > QoS::AtMostOnce { records } else { Records::default() };
+        slot.owed = !slot.records.is_empty();
         if !slot.pending {
             slot.pending = true;
             self.queue.push_back(id);
         }
-        if let Some(record) = superseded {
-            self.keep(record);
-        }
+        self.keep(&superseded);
     }
 
     /// Removes a retained value from the server: an empty retained message.
@@ -163,27 +192,30 @@ impl Outbox {
         self.set(slot, |_| {});
     }
 
-    /// A record that did not go out live: to the store, if its slot has a history.
-    fn keep(&mut self, record: Record) {
-        if self.slots[record.series as usize].spec.history.is_some() {
-            self.counts.dropped += self.store.push(record);
-        } else {
-            self.counts.superseded += 1;
+    /// What did not go out live: to the store, if there is a history for it.
+    fn keep(&mut self, records: &Records) {
+        for record in records.iter() {
+            if self.slots[record.series as usize].spec.history.is_some() {
+                self.counts.dropped += self.store.push(*record);
+            } else {
+                self.counts.superseded += 1;
+            }
         }
     }
 
-    /// A connection is there: everything known is to be sent again, and history waits for it.
+    /// A connection is there: everything known is to be sent again, in the order of the slots, and history waits for it.
     pub fn connected(&mut self, now: Instant) {
+        self.queue.clear();
+        self.slots.iter_mut().for_each(|slot| slot.pending = false);
         self.publish_all();
         self.drain.connected(now);
     }
 
-    /// Every known retained state is to be sent again, in the order of the slots.
+    /// Everything known that holds is to be sent again, behind what waits already.
     pub fn publish_all(&mut self) {
-        self.queue.clear();
         for (id, slot) in self.slots.iter_mut().enumerate() {
-            slot.pending = slot.known && (slot.spec.lasting || slot.spec.retain || slot.owed);
-            if slot.pending {
+            if !slot.pending && slot.known && (slot.spec.lasting || slot.spec.retain || slot.owed) {
+                slot.pending = true;
                 self.queue.push_back(id as SlotId);
             }
         }
@@ -194,13 +226,12 @@ impl Outbox {
         self.look_again = None;
         self.drain.disconnected(&*self.store);
         for message in std::mem::take(&mut self.in_flight) {
-            let Some(record) = message.record else { continue };
             let slot = &mut self.slots[message.slot as usize];
             // Is it what the slot still stands for? Then the slot sends it again; otherwise it is history.
-            if slot.record == Some(record) {
-                slot.owed = true;
+            if slot.records == message.records {
+                slot.owed = !message.records.is_empty();
             } else {
-                self.keep(record);
+                self.keep(&message.records);
             }
         }
     }
@@ -257,9 +288,9 @@ impl Outbox {
 
     /// How many readings wait: in the store, or unacknowledged.
     pub fn waiting(&self) -> usize {
-        let live = self.in_flight.iter().filter(|message| message.record.is_some()).count();
-        let newest = self.slots.iter().filter(|slot| slot.owed).count();
-        self.store.len() + live + newest
+        let live = self.in_flight.iter().map(|message| &message.records);
+        let newest = self.slots.iter().filter(|slot| slot.owed).map(|slot| &slot.records);
+        self.store.len() + live.chain(newest).map(|records| records.iter().count()).sum::<usize>()
     }
 
     /// How many readings are in the store.
@@ -288,7 +319,7 @@ impl Outbox {
             Err(error @ PublishError::TooLong) => {
                 log::error!(topic = &*slot.spec.topic, error:% = error; "message dropped");
                 slot.pending = false;
-                self.counts.dropped += u64::from(slot.take_owed().is_some());
+                self.counts.dropped += slot.take_owed().iter().count() as u64;
                 return true;
             }
         }
@@ -296,10 +327,15 @@ impl Outbox {
         self.counts.published += 1;
         if let Some(token) = token {
             self.next_token += 1;
-            self.in_flight.push_back(InFlight { token, slot: id, record: slot.take_owed() });
+            self.in_flight.push_back(InFlight { token, slot: id, records: slot.take_owed() });
         }
         true
     }
+}
+
+fn record(series: SlotId, value: f64, stamp: Stamp) -> Record {
+    let wall_ms = stamp.wall.map(|wall| wall.0);
+    Record { series, wall_ms, uptime_ms: stamp.at.as_nanos() / 1_000_000, value }
 }
 
 #[cfg(test)]
@@ -473,6 +509,34 @@ mod tests {
         assert!(rig.seen().iter().all(|line| line.starts_with("a/history")), "history is on its way");
         rig.measure(1, 7.0);
         assert_eq!(rig.seen(), ["b 7"]);
+    }
+
+    #[test]
+    fn what_only_an_object_says_has_its_history_too() {
+        let mut rig = Rig::new(&[], 100);
+        let object = rig.outbox.add(SlotSpec::state("roof", QoS::AtLeastOnce, true));
+        let [t, h] = ["roof/temperature/history", "roof/humidity/history"]
+            .map(|topic| rig.outbox.add_history(History { topic: topic.into(), decimals: 0, unit: Unit::One }));
+        let measure = |rig: &mut Rig, text: &str, readings: &[(SlotId, f64)]| {
+            rig.now = rig.now + Duration::from_secs(1);
+            let stamp = Stamp { at: rig.now, wall: Some(Wall(rig.now.as_nanos() as i64 / 1_000_000)) };
+            rig.outbox.set_object(object, readings, stamp, |into| into.extend_from_slice(text.as_bytes()));
+            rig.outbox.pump(&mut rig.server, rig.now);
+        };
+        measure(&mut rig, "first", &[(t, 1.0), (h, 10.0)]);
+        measure(&mut rig, "second", &[(t, 2.0)]);
+        measure(&mut rig, "third", &[(t, 3.0), (h, 30.0)]);
+        assert_eq!(rig.outbox.waiting(), 5);
+        rig.connect();
+        assert_eq!(rig.seen(), ["roof third"]);
+        rig.settle();
+        assert_eq!(
+            rig.seen(),
+            [
+                r#"roof/temperature/history [{"time":"1970-01-01T00:00:02.000Z","value":1,"unit":""},{"time":"1970-01-01T00:00:03.000Z","value":2,"unit":""}]"#,
+                r#"roof/humidity/history [{"time":"1970-01-01T00:00:02.000Z","value":10,"unit":""}]"#,
+            ]
+        );
     }
 
     #[test]

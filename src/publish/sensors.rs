@@ -44,6 +44,8 @@ struct Reading {
     decimals: u8,
     unit: Unit,
     slot: Option<SlotId>,
+    /// Its history where the sensor's JSON object is all that is published of it.
+    history: Option<SlotId>,
     source: Vec<SourceId>,
     /// The last processed value.
     value: Option<f64>,
@@ -73,6 +75,7 @@ struct Sensor {
 pub struct Sensors {
     sensors: Vec<Sensor>,
     counts: Counts,
+    failing: usize,
 }
 
 impl Sensors {
@@ -80,7 +83,7 @@ impl Sensors {
     pub fn new(plan: &Plan, outbox: &mut Outbox) -> Self {
         let sensors = plan.sensors.iter().enumerate();
         let sensors = sensors.map(|(index, sensor)| Sensor::new(index, sensor, plan, outbox)).collect();
-        Self { sensors, counts: Counts::default() }
+        Self { sensors, counts: Counts::default(), failing: 0 }
     }
 
     /// What one read of `sensor` gave.
@@ -89,6 +92,7 @@ impl Sensors {
             Ok(values) => self.sensors[sensor].values(sensor, *values, stamp, outbox, effects),
             Err(failure) => Err(failure.clone()),
         };
+        self.failing -= usize::from(self.sensors[sensor].is_failing());
         match outcome {
             Ok(()) => {
                 self.counts.reads += 1;
@@ -99,6 +103,7 @@ impl Sensors {
                 self.sensors[sensor].failed(&failure, stamp, outbox);
             }
         }
+        self.failing += usize::from(self.sensors[sensor].is_failing());
     }
 
     /// A sea-level pressure for `sensor`, in hPa; `false` if it is not one.
@@ -153,13 +158,16 @@ impl Sensors {
 
     /// How many sensors fail now.
     pub fn failing(&self) -> usize {
-        self.sensors.iter().filter(|sensor| matches!(sensor.state, State::Failing { .. })).count()
+        self.failing
     }
 }
 
 impl Sensor {
     fn new(index: usize, sensor: &plan::Sensor, plan: &Plan, outbox: &mut Outbox) -> Self {
         let readings = sensor.readings.iter().map(|reading| Reading::new(index, reading, plan, outbox)).collect();
+        let json = sensor.json_topic.as_ref();
+        let json =
+            json.map(|topic| outbox.add(SlotSpec { lasting: false, ..SlotSpec::state(topic, plan.qos, plan.retain) }));
         let mut state_slot = |topic: &Option<String>| {
             let spec = |topic: &String| SlotSpec::state(topic, plan.qos, plan.retain);
             topic.as_ref().map(|topic| outbox.add(spec(topic)))
@@ -171,12 +179,16 @@ impl Sensor {
             reference: with_altitude.then(|| Box::new(Reference::new(sensor.sea_level.clone()))),
             reference_told: Stamp::default(),
             clear_when_failing: sensor.clear_when_failing,
-            json: state_slot(&sensor.json_topic),
             status: state_slot(&sensor.status_topic),
             health: state_slot(&sensor.health_topic),
+            json,
             state: State::Unknown,
             told: Told::default(),
         }
+    }
+
+    const fn is_failing(&self) -> bool {
+        matches!(self.state, State::Failing { .. })
     }
 
     /// Processes and publishes each reading; the first that is impossible makes the read a failed one.
@@ -199,23 +211,30 @@ impl Sensor {
             }
         }
         let mut published = false;
+        let mut histories = Vec::new();
         for reading in &mut self.readings {
             let Some(canonical) = values.get(reading.quantity) else { continue };
             match reading.push(canonical, stamp, &self.name, outbox, effects) {
-                Ok(sent) => published |= sent,
+                Ok(sent) => {
+                    published |= sent;
+                    histories.extend(reading.history.zip(reading.value).filter(|_| sent));
+                }
                 Err(failure) => outcome = Err(failure),
             }
         }
         if let (true, Some(slot)) = (published, self.json) {
-            outbox.set(slot, |into| {
-                let mut object = SensorObject::new(into);
-                for reading in &self.readings {
-                    reading.value.into_iter().for_each(|value| object.push(reading.quantity, value, reading.decimals));
-                }
-                object.finish(stamp.into());
-            });
+            outbox.set_object(slot, &histories, stamp, |into| self.object(stamp, into));
         }
         outcome
+    }
+
+    /// The JSON object with all quantities, as they are now.
+    fn object(&self, stamp: Stamp, into: &mut Vec<u8>) {
+        let mut object = SensorObject::new(into);
+        for reading in &self.readings {
+            reading.value.into_iter().for_each(|value| object.push(reading.quantity, value, reading.decimals));
+        }
+        object.finish(stamp.into());
     }
 
     fn recovered(&mut self, stamp: Stamp, outbox: &mut Outbox) {
@@ -301,17 +320,15 @@ impl Sensor {
 impl Reading {
     fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
         let unit = reading.process.unit;
-        let slot = reading.topic.clone().map(|topic| {
-            let history =
-                reading.history.clone().map(|topic| Box::new(History { topic, decimals: reading.decimals, unit }));
-            outbox.add(SlotSpec {
-                topic: topic.into(),
-                qos: reading.qos,
-                retain: reading.retain,
-                history,
-                lasting: false,
-            })
-        });
+        let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
+        let (slot, history) = match &reading.topic {
+            Some(topic) => {
+                let (topic, history) = (topic.as_str().into(), history.map(Box::new));
+                let (qos, retain) = (reading.qos, reading.retain);
+                (Some(outbox.add(SlotSpec { topic, qos, retain, history, lasting: false })), None)
+            }
+            None => (None, history.map(|history| outbox.add_history(history))),
+        };
         let wanted = Source::Reading { sensor, quantity: reading.quantity };
         Self {
             quantity: reading.quantity,
@@ -320,6 +337,7 @@ impl Reading {
             decimals: reading.decimals,
             unit,
             slot,
+            history,
             source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
             value: None,
         }
