@@ -31,6 +31,8 @@ pub struct Checked {
     /// Resolved.
     pub plan: Plan,
     /// What is accepted but should be looked at, ready to be shown.
+    /// Its text, to report what is found later.
+    pub source: config::SourceText,
     pub warnings: Vec<String>,
 }
 
@@ -50,9 +52,7 @@ pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
 /// As for [`load`].
 pub fn load_file(path: &Path) -> Result<Checked, Failed> {
     let environment = environment(std::env::vars_os()).map_err(Failed::Configuration)?;
-    let loaded =
-        config::load(path, environment.into_iter()).map_err(|report| Failed::Configuration(report.to_string()))?;
-    check(path, loaded)
+    check(path, config::load(path, environment.into_iter()))
 }
 
 /// The variables that may override keys; one of ours that is not UTF-8 must not be passed over.
@@ -65,20 +65,15 @@ fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(S
     ours.map(text).collect()
 }
 
-/// Resolves a loaded configuration.
+/// Resolves what the loader gave.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn check(path: &Path, loaded: config::Loaded) -> Result<Checked, Failed> {
-    let config::Loaded { config, source, warnings } = loaded;
-    match plan::build(&config) {
-        Ok((plan, more)) => {
-            let all = warnings.into_iter().chain(more);
-            let warnings = all.map(|warning| source.report(vec![warning]).to_string()).collect();
-            Ok(Checked { path: path.to_owned(), config, plan, warnings })
-        }
-        Err(faults) => Err(Failed::Configuration(source.report(faults).to_string())),
-    }
+pub fn check(path: &Path, loaded: Result<config::Loaded, config::Report>) -> Result<Checked, Failed> {
+    let judged = plan::judge(loaded).map_err(|report| Failed::Configuration(report.to_string()))?;
+    let plan::Judged { config, plan, source, warnings } = judged;
+    let warnings = warnings.into_iter().map(|warning| source.report(vec![warning]).to_string()).collect();
+    Ok(Checked { path: path.to_owned(), config, plan, source, warnings })
 }
 
 /// The board the configuration names.

@@ -65,8 +65,7 @@ fn command(address: SocketAddr) -> String {
 fn agent_setup(address: SocketAddr, folder: &Path) -> Result<agent::Setup, Failed> {
     let server = ("BOARD2MQTT__MQTT__SERVER".to_owned(), format!("mqtt://{address}"));
     let path = Path::new("configs/demo.toml");
-    let loaded = config::parse(CONFIG, "configs/demo.toml", Path::new("."), std::iter::once(server))
-        .map_err(|report| Failed::Configuration(report.to_string()))?;
+    let loaded = config::parse(CONFIG, "configs/demo.toml", Path::new("."), std::iter::once(server));
     let checked = setup::check(path, loaded)?;
     let script = Script::parse(FLIGHT, Path::new("configs/simulated/flight.toml")).context("the demo's script")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
