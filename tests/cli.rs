@@ -162,6 +162,29 @@ fn check_hides_no_fault_behind_an_unknown_key() {
 }
 
 #[test]
+fn without_its_password_run_is_refused_for_good_and_touches_nothing() {
+    for (source, expected, remedy) in [
+        ("{ file = \"secret\" }", "the password file ./secret cannot be read: No such file", "first line"),
+        ("{ file = \"empty\" }", "the password is empty", "write the password"),
+        ("{ env = \"NOWHERE\" }", "environment variable `NOWHERE` is not set", "EnvironmentFile="),
+        ("{ credential = \"mqtt\" }", "the credential `mqtt` needs `LoadCredential=`", "file ="),
+    ] {
+        let login = format!("[mqtt]\nusername = \"pi\"\npassword = {source}\n");
+        let shell = Shell::with(&CONFIG.replace("[mqtt]\n", &login));
+        shell.write("empty", "\n");
+        let done = shell.daemon().done();
+        assert_eq!(done.status, Some(78), "{}", done.err);
+        for text in ["c.toml:6:12: `password` in [mqtt] is unusable: ", expected, remedy, "configuration refused"] {
+            assert!(done.err.contains(text), "{text}: {}", done.err);
+        }
+        assert!(!shell.file("trace.log").exists(), "the board was opened");
+        let done = shell.run("check -c c.toml");
+        assert_eq!(done.status, Some(0), "{}", done.err);
+        assert!(done.err.contains("warning: the ") && done.err.contains("`run` needs it"), "{}", done.err);
+    }
+}
+
+#[test]
 fn a_buffer_on_disk_that_is_asked_for_is_warned_of_once() {
     for given in ["path = \"buffer\"", "flush_every = \"1s\"", "path = \"buffer\"\nflush_every = \"1s\""] {
         let shell = Shell::with(&format!("{CONFIG}[buffer]\n{given}\n"));

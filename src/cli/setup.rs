@@ -8,6 +8,7 @@ use crate::buffer::memory::Memory;
 use crate::buffer::{Limits, Overflow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BoardKind, Config};
+use crate::mqtt;
 use crate::plan::{self, Plan};
 use crate::poll::Job;
 use crate::systemd;
@@ -30,9 +31,9 @@ pub struct Checked {
     pub config: Config,
     /// Resolved.
     pub plan: Plan,
-    /// What is accepted but should be looked at, ready to be shown.
     /// Its text, to report what is found later.
     pub source: config::SourceText,
+    /// What is accepted but should be looked at, ready to be shown.
     pub warnings: Vec<String>,
 }
 
@@ -174,23 +175,37 @@ pub fn job(plan: &Plan, sensor: usize) -> Job {
 /// The board or the secrets are unusable.
 pub fn agent(checked: Checked) -> Result<agent::Setup, Failed> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before the board, so that nothing is touched without a password.
+    let session = session(&checked)?;
     let board = board(&checked, &clock)?;
-    agent_on(checked, board, clock)
+    Ok(agent_on(checked, session, board, clock))
+}
+
+/// The session of the configuration; reads the password.
+///
+/// # Errors
+/// There is none, which no restart mends.
+pub fn session(checked: &Checked) -> Result<mqtt::Options, Failed> {
+    plan::session(&checked.config).map_err(|error| {
+        let fault = error.diagnostic(&checked.config);
+        Failed::Configuration(checked.source.report(vec![fault]).to_string())
+    })
 }
 
 /// The same on a given board.
-///
-/// # Errors
-/// The secrets are unusable.
-pub fn agent_on(checked: Checked, board: Arc<dyn Board>, clock: Arc<dyn Clock>) -> Result<agent::Setup, Failed> {
-    let session = plan::session(&checked.config).context("the MQTT session cannot be set up")?;
+pub fn agent_on(
+    checked: Checked,
+    session: mqtt::Options,
+    board: Arc<dyn Board>,
+    clock: Arc<dyn Clock>,
+) -> agent::Setup {
     let buffer = &checked.config.buffer;
     let overflow = if buffer.drop_newest { Overflow::DropNewest } else { Overflow::DropOldest };
     let limits = Limits { max_size: buffer.max_size, max_age: buffer.max_age, overflow };
     let state_folder = systemd::state_directory()
         .or_else(|| buffer.path.parent().map(Path::to_owned))
         .unwrap_or_else(|| checked.config.folder.clone());
-    Ok(agent::Setup {
+    agent::Setup {
         plan: checked.plan,
         session,
         board,
@@ -199,7 +214,7 @@ pub fn agent_on(checked: Checked, board: Arc<dyn Board>, clock: Arc<dyn Clock>) 
         drain_per_second: buffer.drain_per_second,
         state_file: state_folder.join(STATE_FILE),
         runtime_folder: runtime_folders().into_iter().find(|folder| is_writable(folder)),
-    })
+    }
 }
 
 /// Where the daemon and the other subcommands may meet: systemd's runtime directory; without one the unit's, then the

@@ -70,7 +70,8 @@ fn agent_setup(address: SocketAddr, folder: &Path) -> Result<agent::Setup, Faile
     let script = Script::parse(FLIGHT, Path::new("configs/simulated/flight.toml")).context("the demo's script")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Arc::new(setup::simulated_board(&checked, Some(script), None, &clock)?);
-    let mut setup = setup::agent_on(checked, board, clock)?;
+    let session = setup::session(&checked)?;
+    let mut setup = setup::agent_on(checked, session, board, clock);
     setup.state_file = folder.join("state.json");
     setup.runtime_folder = None;
     Ok(setup)
