@@ -144,6 +144,63 @@ fn check_tells_every_fault_at_once_and_touches_nothing() {
 }
 
 #[test]
+fn check_hides_no_fault_behind_an_unknown_key() {
+    let mut shell = Shell::with(&CONFIG.replace("bmp280", "bmp28").replace("GPIO18", "GPIO17").replace("name", "nmae"));
+    shell.set("BOARD2MQTT__MQTT__QOS", "3");
+    for subcommand in ["check", "run", "topics"] {
+        let done = shell.run(&format!("{subcommand} -c c.toml"));
+        assert_eq!(done.status, Some(78));
+        let places = [
+            "c.toml:3:1: unknown key `nmae` in [gateway]",
+            "c.toml:10:10: no driver is called `bmp28`",
+            "`GPIO17` is used twice",
+            "BOARD2MQTT__MQTT__QOS: `qos` in [mqtt] must be",
+        ]
+        .map(|expected| done.err.find(expected).unwrap_or_else(|| panic!("{expected}: {}", done.err)));
+        assert!(places.is_sorted(), "{}", done.err);
+    }
+}
+
+#[test]
+fn without_its_password_run_is_refused_for_good_and_touches_nothing() {
+    for (source, expected, remedy) in [
+        ("{ file = \"secret\" }", "the password file ./secret cannot be read: No such file", "first line"),
+        ("{ file = \"empty\" }", "the password is empty", "write the password"),
+        ("{ env = \"NOWHERE\" }", "environment variable `NOWHERE` is not set", "EnvironmentFile="),
+        ("{ credential = \"mqtt\" }", "the credential `mqtt` needs `LoadCredential=`", "file ="),
+    ] {
+        let login = format!("[mqtt]\nusername = \"pi\"\npassword = {source}\n");
+        let shell = Shell::with(&CONFIG.replace("[mqtt]\n", &login));
+        shell.write("empty", "\n");
+        let done = shell.daemon().done();
+        assert_eq!(done.status, Some(78), "{}", done.err);
+        for text in ["c.toml:6:12: `password` in [mqtt] is unusable: ", expected, remedy, "configuration refused"] {
+            assert!(done.err.contains(text), "{text}: {}", done.err);
+        }
+        assert!(!shell.file("trace.log").exists(), "the board was opened");
+        let done = shell.run("check -c c.toml");
+        assert_eq!(done.status, Some(0), "{}", done.err);
+        assert!(done.err.contains("warning: the ") && done.err.contains("`run` needs it"), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_buffer_on_disk_that_is_asked_for_is_warned_of_once() {
+    for given in ["path = \"buffer\"", "flush_every = \"1s\"", "path = \"buffer\"\nflush_every = \"1s\""] {
+        let shell = Shell::with(&format!("{CONFIG}[buffer]\n{given}\n"));
+        let done = shell.run("check -c c.toml");
+        assert_eq!(done.status, Some(0));
+        assert_eq!(
+            done.err.matches("warning: the buffer is kept in memory by this version").count(),
+            1,
+            "{}",
+            done.err
+        );
+        assert!(!shell.file("buffer").exists());
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_why() {
     let shell = Shell::new();
     shell.write("latin1.toml", b"[gateway]\nname = \"caf\xe9\"\n");

@@ -1,6 +1,6 @@
 //! Every configuration in `tests/golden/config` gives exactly the report beside it; `UPDATE_GOLDEN=1` writes the reports anew.
 //!
-//! A file may hold lines `#! NAME=VALUE`: the environment it is read with. The report of a good file is empty.
+//! A file may hold lines `#! NAME=VALUE`: the environment it is read with. The report of a good file has warnings alone.
 
 use board2mqtt::config::{self, BoardKind, Loaded, Report, Rule, SeaLevel, Secret, ServerUrl};
 use board2mqtt::line::{Drive, Level, LineId, PwmId};

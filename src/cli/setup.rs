@@ -8,6 +8,7 @@ use crate::buffer::memory::Memory;
 use crate::buffer::{Limits, Overflow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BoardKind, Config};
+use crate::mqtt;
 use crate::plan::{self, Plan};
 use crate::systemd;
 use anyhow::{Context, anyhow};
@@ -29,6 +30,8 @@ pub struct Checked {
     pub config: Config,
     /// Resolved.
     pub plan: Plan,
+    /// Its text, to report what is found later.
+    pub source: config::SourceText,
     /// What is accepted but should be looked at, ready to be shown.
     pub warnings: Vec<String>,
 }
@@ -49,9 +52,7 @@ pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
 /// As for [`load`].
 pub fn load_file(path: &Path) -> Result<Checked, Failed> {
     let environment = environment(std::env::vars_os()).map_err(Failed::Configuration)?;
-    let loaded =
-        config::load(path, environment.into_iter()).map_err(|report| Failed::Configuration(report.to_string()))?;
-    check(path, loaded)
+    check(path, config::load(path, environment.into_iter()))
 }
 
 /// The variables that may override keys; one of ours that is not UTF-8 must not be passed over.
@@ -64,20 +65,15 @@ fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(S
     ours.map(text).collect()
 }
 
-/// Resolves a loaded configuration.
+/// Resolves what the loader gave.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn check(path: &Path, loaded: config::Loaded) -> Result<Checked, Failed> {
-    let config::Loaded { config, source, warnings } = loaded;
-    match plan::build(&config) {
-        Ok((plan, more)) => {
-            let all = warnings.into_iter().chain(more);
-            let warnings = all.map(|warning| source.report(vec![warning]).to_string()).collect();
-            Ok(Checked { path: path.to_owned(), config, plan, warnings })
-        }
-        Err(faults) => Err(Failed::Configuration(source.report(faults).to_string())),
-    }
+pub fn check(path: &Path, loaded: Result<config::Loaded, config::Report>) -> Result<Checked, Failed> {
+    let judged = plan::judge(loaded).map_err(|report| Failed::Configuration(report.to_string()))?;
+    let plan::Judged { config, plan, source, warnings } = judged;
+    let warnings = warnings.into_iter().map(|warning| source.report(vec![warning]).to_string()).collect();
+    Ok(Checked { path: path.to_owned(), config, plan, source, warnings })
 }
 
 /// The board the configuration names.
@@ -165,23 +161,37 @@ pub fn simulated_board(
 /// The board or the secrets are unusable.
 pub fn agent(checked: Checked) -> Result<agent::Setup, Failed> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before the board, so that nothing is touched without a password.
+    let session = session(&checked)?;
     let board = board(&checked, &clock)?;
-    agent_on(checked, board, clock)
+    Ok(agent_on(checked, session, board, clock))
+}
+
+/// The session of the configuration; reads the password.
+///
+/// # Errors
+/// There is none, which no restart mends.
+pub fn session(checked: &Checked) -> Result<mqtt::Options, Failed> {
+    plan::session(&checked.config).map_err(|error| {
+        let fault = error.diagnostic(&checked.config);
+        Failed::Configuration(checked.source.report(vec![fault]).to_string())
+    })
 }
 
 /// The same on a given board.
-///
-/// # Errors
-/// The secrets are unusable.
-pub fn agent_on(checked: Checked, board: Arc<dyn Board>, clock: Arc<dyn Clock>) -> Result<agent::Setup, Failed> {
-    let session = plan::session(&checked.config).context("the MQTT session cannot be set up")?;
+pub fn agent_on(
+    checked: Checked,
+    session: mqtt::Options,
+    board: Arc<dyn Board>,
+    clock: Arc<dyn Clock>,
+) -> agent::Setup {
     let buffer = &checked.config.buffer;
     let overflow = if buffer.drop_newest { Overflow::DropNewest } else { Overflow::DropOldest };
     let limits = Limits { max_size: buffer.max_size, max_age: buffer.max_age, overflow };
     let state_folder = systemd::state_directory()
         .or_else(|| buffer.path.parent().map(Path::to_owned))
         .unwrap_or_else(|| checked.config.folder.clone());
-    Ok(agent::Setup {
+    agent::Setup {
         plan: checked.plan,
         session,
         board,
@@ -190,7 +200,7 @@ pub fn agent_on(checked: Checked, board: Arc<dyn Board>, clock: Arc<dyn Clock>) 
         drain_per_second: buffer.drain_per_second,
         state_file: state_folder.join(STATE_FILE),
         runtime_folder: runtime_folders().into_iter().find(|folder| is_writable(folder)),
-    })
+    }
 }
 
 /// Where the daemon and the other subcommands may meet: systemd's runtime directory; without one the unit's, then the

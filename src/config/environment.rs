@@ -5,7 +5,7 @@
 use super::keys::{Inner, Kind, ROOT};
 use super::remedy::nearest;
 use super::tree::{Data, Entry, Node, Table};
-use super::{Diagnostic, Origin};
+use super::{Diagnostic, Doubts, Origin};
 use crate::quantity::Quantity;
 
 /// How such a variable begins.
@@ -20,30 +20,51 @@ struct Target {
     kind: Option<Kind>,
 }
 
-/// Puts the overrides into the tree; returns what is wrong with them.
-pub(super) fn override_keys(root: &mut Table, environment: impl Iterator<Item = (String, String)>) -> Vec<Diagnostic> {
+/// Puts the overrides into the tree; returns what is wrong with them, and the keys that such were perhaps meant for.
+pub(super) fn override_keys(
+    root: &mut Table,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Vec<Diagnostic>, Doubts) {
+    let mut doubts = Doubts::default();
     let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     if variables.is_empty() {
-        return Vec::new();
+        return (Vec::new(), doubts);
     }
     variables.sort();
     let mut targets = Vec::new();
     collect(Inner::Keys(&ROOT), Some(root), &[], &mut targets);
-    variables.into_iter().filter_map(|(variable, value)| override_key(root, &targets, variable, &value).err()).collect()
+    let mut put = |(variable, value): (_, String)| override_key(root, &targets, variable, &value, &mut doubts).err();
+    let faults = variables.into_iter().filter_map(&mut put).collect();
+    (faults, doubts)
 }
 
-fn override_key(root: &mut Table, targets: &[Target], variable: String, value: &str) -> Result<(), Diagnostic> {
+fn override_key(
+    root: &mut Table,
+    targets: &[Target],
+    variable: String,
+    value: &str,
+    doubts: &mut Doubts,
+) -> Result<(), Diagnostic> {
+    let mut doubt = |target: &Target| {
+        if let [tables @ .., key] = target.path.as_slice() {
+            doubts.add(&tables.join("."), key);
+        }
+    };
     let wanted = spelled(&variable[PREFIX.len()..]);
     let mut fitting = targets.iter().filter(|target| target.name == wanted);
     let origin = Origin { span: 0..0, variable: Some(variable) };
     let Some(target) = fitting.next() else {
         let fault = Diagnostic::fault(&origin, "there is no such key to override");
         return Err(match nearest(&wanted, targets.iter().map(|target| target.name.as_str())) {
-            Some(name) => fault.help(format!("did you mean {PREFIX}{}?", name.to_ascii_uppercase())),
+            Some(name) => {
+                targets.iter().filter(|target| target.name == name).for_each(doubt);
+                fault.help(format!("did you mean {PREFIX}{}?", name.to_ascii_uppercase()))
+            }
             None => fault.help("sections, names and keys are joined by two underscores: BOARD2MQTT__MQTT__SERVER"),
         });
     };
     if let Some(other) = fitting.next() {
+        [target, other].into_iter().for_each(&mut doubt);
         let paths = [&target.path, &other.path].map(|path| format!("`{}`", path.join("."))).join(" and ");
         return Err(Diagnostic::fault(&origin, format!("fits {paths}")).help("give one of them another name"));
     }
@@ -157,7 +178,7 @@ mod tests {
     fn overridden(text: &str, variables: &[(&str, &str)]) -> (Table, Vec<Diagnostic>) {
         let mut table = Table::from(toml::de::DeTable::parse(text).expect("toml").into_inner());
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let diagnostics = override_keys(&mut table, variables);
+        let (diagnostics, _) = override_keys(&mut table, variables);
         (table, diagnostics)
     }
 

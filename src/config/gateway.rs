@@ -22,15 +22,16 @@ pub(super) fn name(root: &View<'_>) -> Located<String> {
     Located { value: name, origin: Origin::default() }
 }
 
-/// `[mqtt]`; `None` has been noted.
-pub(super) fn mqtt(root: &View<'_>, gateway: &str) -> Option<Mqtt> {
+/// `[mqtt]`; where the server has been noted as a fault, an address that is none stands in.
+pub(super) fn mqtt(root: &View<'_>, gateway: &str) -> Mqtt {
     if root.node("mqtt").is_none() {
         let message = "[mqtt] is missing: there is no server to publish to";
         root.context.note(Diagnostic::fault(root.origin, message).help("write [mqtt] and server = \"mqtt://HOST\""));
-        return None;
+        root.doubt("mqtt");
     }
-    let table = root.table("mqtt")?;
-    let server = table.required::<ServerUrl>("server");
+    let table = root.table_or_empty("mqtt");
+    let written = root.node("mqtt").is_some_and(|node| node.data.table().is_some());
+    let server = if written { table.required::<ServerUrl>("server") } else { None };
     table.value::<String>("protocol");
     let (reconnect_min, reconnect_max) = reconnect(&table);
     let [ca, cert, key] = tls(&table, server.as_deref());
@@ -51,8 +52,8 @@ pub(super) fn mqtt(root: &View<'_>, gateway: &str) -> Option<Mqtt> {
     let keep_alive = table.value("keep_alive");
     let qos = table.value("qos");
     let retain = table.value("retain");
-    Some(Mqtt {
-        server: server?,
+    Mqtt {
+        server: server.unwrap_or(Located { value: ServerUrl::Mqtt(String::new(), 0), origin: Origin::default() }),
         client_id: client_id
             .unwrap_or_else(|| Located { value: format!("board2mqtt-{gateway}"), origin: Origin::default() }),
         username,
@@ -66,7 +67,7 @@ pub(super) fn mqtt(root: &View<'_>, gateway: &str) -> Option<Mqtt> {
         key,
         reconnect_min,
         reconnect_max,
-    })
+    }
 }
 
 fn reconnect(mqtt: &View<'_>) -> (std::time::Duration, std::time::Duration) {
@@ -165,6 +166,11 @@ pub(super) fn simulated(root: &View<'_>) -> Simulated {
 /// `[buffer]`
 pub(super) fn buffer(root: &View<'_>) -> Buffer {
     let table = root.table_or_empty("buffer");
+    if let Some(given) = ["path", "flush_every"].into_iter().find(|name| table.node(name).is_some()) {
+        let message = "the buffer is kept in memory by this version: a stop or a power cut loses it";
+        let warning = Diagnostic::warning(&table.at(given), message);
+        root.context.note(warning.help("`path` and `flush_every` are for a buffer on disk, which comes later"));
+    }
     Buffer {
         path: table.context.folder.join(table.value::<PathBuf>("path")),
         max_size: table.value("max_size"),

@@ -4,9 +4,13 @@
 
 use super::reader::{Context, View};
 use super::tree::Table;
-use super::{Config, Diagnostic, Origin, Report, SourceText, environment, gateway, inputs, keys, outputs, sensors};
+use super::{
+    Config, Diagnostic, Doubts, Origin, Partial, Report, SourceText, environment, gateway, inputs, keys, outputs,
+    sensors,
+};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -52,7 +56,7 @@ pub fn locate(given: Option<&Path>) -> Result<PathBuf, Report> {
 /// Loads a configuration file; relative paths in it start at its folder.
 ///
 /// # Errors
-/// A file that cannot be read, and every fault in it at once.
+/// A file that cannot be read, and as for [`parse`].
 pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Loaded, Report> {
     let name = path.display().to_string();
     let bytes = read(path).map_err(|error| refusal(&name, unreadable(path, &error)))?;
@@ -71,7 +75,8 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
 /// Reads a configuration's text; `name` stands in diagnostics, relative paths start at `folder`.
 ///
 /// # Errors
-/// Every fault at once. After a syntax error nothing else is looked at, since keys may then stand in a wrong table.
+/// Every fault of a key or a value, with what could be read in spite of them ([`Report::partial`]). After a syntax error
+/// nothing else is looked at, since keys may then stand in a wrong table.
 pub fn parse(
     text: &str,
     name: &str,
@@ -86,29 +91,46 @@ pub fn parse(
         return Err(source.report(diagnostics));
     }
     let mut root = Table::from(tree.into_inner());
-    diagnostics.extend(environment::override_keys(&mut root, environment));
+    let mut doubts = Doubts::default();
+    errors.iter().filter_map(toml::de::Error::span).for_each(|span| doubt_duplicate(text, span, &root, &mut doubts));
+    let (found, more) = environment::override_keys(&mut root, environment);
+    doubts.extend(more);
+    diagnostics.extend(found);
     let context = Context::new(folder);
     let config = config(&context, &root);
-    diagnostics.extend(context.into_diagnostics());
+    let (found, more) = context.into_parts();
+    diagnostics.extend(found);
+    doubts.extend(more);
     let report = source.report(diagnostics);
-    match config {
-        Some(config) if !report.has_faults() => {
-            Ok(Loaded { config, source: report.source, warnings: report.diagnostics })
-        }
-        _ => Err(report),
+    if report.has_faults() {
+        return Err(Report { partial: Some(Box::new(Partial { config, doubts })), ..report });
     }
+    Ok(Loaded { config, source: report.source, warnings: report.diagnostics })
 }
 
 /// The parser's words for a key that is there twice; the tree keeps the first.
 const DUPLICATE: &str = "duplicate key";
 
-/// `None` has been noted.
-fn config(context: &Context<'_>, root: &Table) -> Option<Config> {
+/// Doubts the value of a key that is there twice, the second time at `span`; of a table, everything called so.
+fn doubt_duplicate(text: &str, span: Range<usize>, root: &Table, doubts: &mut Doubts) {
+    let Some(key) = text.get(span.clone()) else { return };
+    let is_header = text[..span.start].lines().next_back().is_some_and(|line| line.trim_start().starts_with('['));
+    match root.last_before(key, span.start) {
+        Some((tables, _)) if !is_header => {
+            // The last one before may stand in a table within the one that has it twice.
+            (0..=tables.len()).for_each(|depth| doubts.add(&tables[..depth].join("."), key));
+        }
+        _ => doubts.add_everywhere(key),
+    }
+}
+
+/// Whatever was refused has been noted, and something stands in for it.
+fn config(context: &Context<'_>, root: &Table) -> Config {
     let origin = Origin::default();
     let root = View::new(context, &keys::ROOT, String::new(), root, &origin).only_known_keys();
     let name = gateway::name(&root);
     let mqtt = gateway::mqtt(&root, &name);
-    Some(Config {
+    Config {
         folder: context.folder.to_owned(),
         topics: gateway::topics(&root),
         metrics_interval: root.table_or_empty("metrics").value("interval"),
@@ -119,9 +141,8 @@ fn config(context: &Context<'_>, root: &Table) -> Option<Config> {
         inputs: inputs::inputs(&root),
         outputs: outputs::outputs(&root),
         name,
-        // Last, so that everything else has been looked at where the server is missing.
-        mqtt: mqtt?,
-    })
+        mqtt,
+    }
 }
 
 /// What the parser says, with the remedy for the mistake people make most.

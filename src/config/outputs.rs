@@ -141,6 +141,7 @@ fn interlock(view: &View<'_>, own: &str) -> Option<Interlock> {
         };
         let fault = Diagnostic::fault(&item.origin, format!("{} {message}", view.name_of("with")));
         view.context.note(fault.help("name other outputs, each once"));
+        view.doubt("with");
     }
     Some(Interlock { with, switch, gap })
 }

@@ -1,32 +1,44 @@
 //! A table being read: each value is taken by its key, typed and in range, and what does not fit is noted, not thrown.
 //!
-//! It owns the wording of such faults. Invariant: reading goes on after a fault, so that one pass finds them all.
+//! It owns the wording of such faults. Invariant: reading goes on after a fault, so that one pass finds them all, and each
+//! fault leaves a doubt about what stands in for the value.
 
-use super::keys::{Absent, Inner, Key, Section};
+use super::keys::{Absent, DEFAULTS, INPUT, Inner, Key, OUTPUT, SENSOR, Section};
 use super::remedy;
 use super::tree::{Data, Entry, Node, Table};
 use super::values::Fit;
-use super::{Diagnostic, Located, Origin};
+use super::{Diagnostic, Doubts, Located, Origin};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// What a whole reading shares: the faults found and the folder relative paths start at.
+/// What a whole reading shares: the faults found, what they make doubtful, and the folder relative paths start at.
 pub(super) struct Context<'a> {
     pub folder: &'a Path,
     diagnostics: RefCell<Vec<Diagnostic>>,
+    doubts: RefCell<Doubts>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(folder: &'a Path) -> Self {
-        Self { folder, diagnostics: RefCell::default() }
+        Self { folder, diagnostics: RefCell::default(), doubts: RefCell::default() }
     }
 
     pub fn note(&self, diagnostic: Diagnostic) {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
-    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.diagnostics.into_inner()
+    /// The key of that table cannot be relied on.
+    pub fn doubt(&self, table: &str, key: &str) {
+        self.doubts.borrow_mut().add(table, key);
+    }
+
+    /// A table of that kind may have a name that was not understood.
+    pub fn doubt_names(&self, kind: &str) {
+        self.doubts.borrow_mut().add_name(kind);
+    }
+
+    pub fn into_parts(self) -> (Vec<Diagnostic>, Doubts) {
+        (self.diagnostics.into_inner(), self.doubts.into_inner())
     }
 }
 
@@ -65,10 +77,44 @@ impl<'a> View<'a> {
 
     /// Notes every key the section does not have.
     pub fn only_known_keys(self) -> Self {
-        for entry in self.unknown() {
-            self.context.note(remedy::unknown_in(self.section, &self.place, &entry.key, &entry.origin));
-        }
+        self.unknown().for_each(|entry| self.unknown_key(entry));
         self
+    }
+
+    /// Notes a key the section does not have. It may have been meant for the one it resembles; if for none, for any that is
+    /// not there. Where it belongs into another table, the header of that one may be lost.
+    pub fn unknown_key(&self, entry: &Entry) {
+        self.context.note(remedy::unknown_in(self.section, &self.place, &entry.key, &entry.origin));
+        for (kind, section) in [("sensors", &SENSOR), ("inputs", &INPUT), ("outputs", &OUTPUT)] {
+            if section.key(&entry.key).is_some() {
+                self.context.doubt_names(kind);
+            }
+        }
+        if DEFAULTS.key(&entry.key).is_some() {
+            self.context.doubt("defaults", &entry.key);
+        }
+        match remedy::nearest(&entry.key, self.section.names()) {
+            Some(meant) => self.doubt_meant(self.key(meant)),
+            None => self.section.keys.iter().for_each(|key| {
+                let takes_more = matches!(key.table, Some(Inner::Named(_) | Inner::Quantities(_)));
+                if takes_more || self.node(key.name).is_none() {
+                    self.doubt_meant(key);
+                }
+            }),
+        }
+    }
+
+    /// Something else may have been meant for this key: where it holds tables with names, for one of those.
+    fn doubt_meant(&self, key: &Key) {
+        match key.table {
+            Some(Inner::Named(_)) => self.context.doubt_names(key.name),
+            _ => self.doubt(key.name),
+        }
+    }
+
+    /// The value of that key cannot be relied on.
+    pub fn doubt(&self, name: &str) {
+        self.context.doubt(&self.place, name);
     }
 
     /// Entries whose key the section does not have.
@@ -124,6 +170,7 @@ impl<'a> View<'a> {
     pub fn fault(&self, name: &str, message: impl AsRef<str>, help: impl Into<String>) {
         let message = format!("{} {}", self.name_of(name), message.as_ref());
         self.context.note(Diagnostic::fault(&self.at(name), message).help(help));
+        self.doubt(name);
     }
 
     /// Notes a fault at the table's header.
@@ -138,6 +185,7 @@ impl<'a> View<'a> {
         let found = remedy::found(&node.data, kind);
         let message = format!("{} must be {kind}, found {found}", self.name_of(name));
         let diagnostic = Diagnostic::fault(&node.origin, message);
+        self.doubt(name);
         self.context.note(match remedy::remedy(&node.data, kind) {
             Some(help) => diagnostic.help(help),
             None => diagnostic,
@@ -147,6 +195,7 @@ impl<'a> View<'a> {
     /// Notes that a key is missing.
     pub fn missing(&self, name: &str) {
         let key = self.key(name);
+        self.doubt(name);
         let message = format!("`{name}` is missing {}", remedy::place_name(&self.place));
         self.context.note(Diagnostic::fault(self.origin, message).help(format!("it must be {}", key.kind)));
     }

@@ -7,7 +7,7 @@ use super::keys::{Inner, Kind, NOT_IN_DEFAULTS, READING, SENSOR};
 use super::reader::View;
 use super::remedy::{nearest, quantity_names};
 use super::tree::{Data, Entry, Table, escape};
-use super::{Diagnostic, Located, Reading, SeaLevel, Sensor, names, remedy};
+use super::{Diagnostic, Located, Reading, SeaLevel, Sensor, names};
 use crate::quantity::{Quantity, Unit};
 use std::path::PathBuf;
 
@@ -31,8 +31,12 @@ fn defaults<'a>(root: &View<'a>) -> Option<&'a Table> {
             let message = format!("`{}` cannot stand in [defaults]", entry.key);
             let fault = Diagnostic::fault(&entry.origin, message);
             root.context.note(fault.help("each sensor says this for itself"));
+            // Only an address may be absent from a sensor; without the others it is left out.
+            if entry.key == "address" {
+                view.doubt(&entry.key);
+            }
         } else {
-            root.context.note(remedy::unknown_in(section, "defaults", &entry.key, &entry.origin));
+            view.unknown_key(entry);
         }
     }
     Shared::read(&view);
@@ -45,6 +49,7 @@ pub(super) fn named<'a, T>(root: &View<'a>, kind: &str, mut read: impl FnMut(Vie
     let (Data::Table(table), Inner::Named(section)) = (&node.data, root.inner(kind)) else {
         let fault = Diagnostic::fault(&node.origin, format!("`{kind}` must be tables with names, found {}", node.data));
         root.context.note(fault.help(format!("write [{kind}.NAME]")));
+        root.doubt(kind);
         return Vec::new();
     };
     let mut items = Vec::new();
@@ -53,10 +58,15 @@ pub(super) fn named<'a, T>(root: &View<'a>, kind: &str, mut read: impl FnMut(Vie
         let Data::Table(table) = &entry.value.data else {
             let message = format!("`{}` in [{kind}] must be a table, found {}", escape(&entry.key), entry.value.data);
             root.context.note(Diagnostic::fault(&entry.origin, message).help(format!("write [{kind}.NAME]")));
+            root.context.doubt(kind, &escape(&entry.key));
             continue;
         };
         let place = format!("{kind}.{}", escape(&entry.key));
-        items.extend(read(View::new(root.context, section, place, table, &entry.value.origin)));
+        match read(View::new(root.context, section, place, table, &entry.value.origin)) {
+            Some(item) => items.push(item),
+            // Left out: nothing may be concluded from its absence.
+            None => root.context.doubt(kind, &escape(&entry.key)),
+        }
     }
     items
 }
@@ -66,9 +76,13 @@ fn check_name(root: &View<'_>, kind: &str, entry: &Entry) {
     if !names::is_name(&entry.key) {
         let fault = Diagnostic::fault(&entry.origin, format!("`{shown}` in [{kind}] is no name"));
         root.context.note(fault.help("names are 1 to 64 of the characters A-Z a-z 0-9 _ -"));
+        root.context.doubt(kind, &shown);
+        root.context.doubt_names(kind);
     } else if names::RESERVED.contains(&entry.key.as_str()) {
         let fault = Diagnostic::fault(&entry.origin, format!("`{shown}` in [{kind}] is a reserved name"));
         root.context.note(fault.help(format!("the gateway's own topics use {}", names::RESERVED.join(", "))));
+        root.context.doubt(kind, &shown);
+        root.context.doubt_names(kind);
     }
 }
 
@@ -131,7 +145,7 @@ fn options(view: &View<'_>) -> (Vec<DriverOption>, Vec<Located<String>>) {
     let (mut options, mut misfits) = (Vec::new(), Vec::new());
     for entry in view.unknown() {
         if nearest(&entry.key, SENSOR.names()).is_some() {
-            view.context.note(remedy::unknown_in(&SENSOR, &view.place, &entry.key, &entry.origin));
+            view.unknown_key(entry);
             continue;
         }
         let key = Located { value: entry.key.clone(), origin: entry.origin.clone() };
@@ -209,6 +223,7 @@ fn quantities(view: &View<'_>) -> Option<Vec<Located<Quantity>>> {
         };
         let fault = Diagnostic::fault(&item.origin, format!("{} {message}", view.name_of(NAME)));
         view.context.note(fault.help(quantity_names()));
+        view.doubt(NAME);
     }
     Some(quantities)
 }
@@ -227,12 +242,14 @@ fn readings(view: &View<'_>) -> Vec<Reading> {
             let meant = nearest(&entry.key, Quantity::ALL.map(Quantity::name));
             let meant = meant.map(|word| format!("did you mean `{word}`? ")).unwrap_or_default();
             view.context.note(fault.help(format!("{meant}{}", quantity_names())));
+            view.doubt("readings");
             continue;
         };
         let Data::Table(table) = &entry.value.data else {
             let fault = format!("[{place}] must be a table, found {}", entry.value.data);
             view.context
                 .note(Diagnostic::fault(&entry.value.origin, fault).help("write for example { unit = \"ft\" }"));
+            view.context.doubt(&format!("{}.readings", view.place), quantity.name());
             continue;
         };
         let quantity = Located { value: quantity, origin: entry.origin.clone() };

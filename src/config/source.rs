@@ -4,7 +4,7 @@
 
 use super::secrets;
 use super::tree::is_unprintable;
-use super::{Diagnostic, Severity};
+use super::{Config, Diagnostic, Doubts, Severity};
 use std::fmt;
 use std::ops::Range;
 
@@ -37,7 +37,8 @@ impl SourceText {
             let key = |d: &Diagnostic| (d.origin.variable.is_some(), d.origin.span.start, d.origin.span.end);
             key(a).cmp(&key(b)).then_with(|| a.origin.variable.cmp(&b.origin.variable))
         });
-        let mut report = Report { source: self.clone(), diagnostics: Vec::with_capacity(diagnostics.len()) };
+        let mut report =
+            Report { source: self.clone(), diagnostics: Vec::with_capacity(diagnostics.len()), partial: None };
         for diagnostic in diagnostics {
             let same_place = report.diagnostics.iter().rev().take_while(|d| d.origin == diagnostic.origin);
             if !same_place.into_iter().any(|d| *d == diagnostic) {
@@ -55,12 +56,23 @@ impl fmt::Debug for SourceText {
 }
 
 /// Everything there is to say about a configuration, ready to be printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// What it is about.
     pub source: SourceText,
     /// By place.
     pub diagnostics: Vec<Diagnostic>,
+    /// What could be read in spite of the faults; never to be used but for finding more of them.
+    pub partial: Option<Box<Partial>>,
+}
+
+/// What a refused configuration still says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partial {
+    /// With defaults for refused values, without the tables that lack what they need.
+    pub config: Config,
+    /// What of it cannot be relied on, and what was left out.
+    pub doubts: Doubts,
 }
 
 impl Report {

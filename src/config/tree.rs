@@ -50,6 +50,17 @@ impl Table {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
+    /// The tables that lead to the last entry of that name before `end`, and where it is.
+    pub fn last_before<'a>(&'a self, key: &str, end: usize) -> Option<(Vec<&'a str>, usize)> {
+        let own = self.get(key).map(|entry| (Vec::new(), entry.origin.span.start));
+        let within = self.entries.iter().filter_map(|entry| {
+            let (mut tables, start) = entry.value.data.table()?.last_before(key, end)?;
+            tables.insert(0, entry.key.as_str());
+            Some((tables, start))
+        });
+        own.into_iter().chain(within).filter(|(_, start)| *start < end).max_by_key(|(_, start)| *start)
+    }
+
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| entry.key == key)
     }

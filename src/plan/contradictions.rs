@@ -7,9 +7,14 @@ use crate::config::{ExitState, InitialState, Output, Source};
 
 /// Reports the contradictions of one output, at its name.
 pub(super) fn check(output: &Output, report: &mut Report) {
-    check_safe(output, report);
+    let [safe, on_exit] = ["safe", "on_exit"].map(|key| !report.doubts(&["outputs", &output.name, key]));
+    if safe {
+        check_safe(output, report);
+    }
     check_initial(output, report);
-    check_exit(output, report);
+    if safe && on_exit {
+        check_exit(output, report);
+    }
     check_server_loss(output, report);
 }
 

@@ -15,6 +15,7 @@ pub(super) fn resolve(cx: &mut Context<'_>) -> Vec<Input> {
 fn input_of<'a>(input: &'a config::Input, cx: &mut Context<'a>) -> Input {
     let fields = Fields { input: &input.name, ..Fields::default() };
     let topic = match &input.topic {
+        _ if cx.report.doubts(&["inputs", &input.name, "topic"]) => None,
         Some(text) => cx.templates.input_topic(text, &fields, &mut cx.report),
         None => cx.templates.render(&cx.templates.input, &fields, &mut cx.report),
     };

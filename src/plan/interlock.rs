@@ -17,6 +17,7 @@ pub(super) fn resolve(written: &[config::Output], outputs: &mut [Output], report
                     link(outputs, index, other);
                     link(outputs, other, index);
                 }
+                None if report.may_name("outputs", name) => {}
                 None => {
                     let others = written.iter().map(|other| other.name.value.as_str()).filter(|n| *n != *output.name);
                     report.fault(&name.origin, format!("no output is called `{}`", name.value), allowed(name, others));
@@ -59,11 +60,18 @@ fn check_pairs(written: &[config::Output], index: usize, partners: &[usize], rep
     };
     let one = &written[index];
     for other in partners.iter().filter(|partner| **partner > index).map(|partner| &written[*partner]) {
-        let both = |state: &dyn Fn(&config::Output) -> Option<Level>| {
-            [one, other].into_iter().all(|output| state(output).is_some_and(Level::is_on))
+        let both = |key, state: &dyn Fn(&config::Output) -> Option<Level>| {
+            // Where a state is not given it is the safe one.
+            let doubtful = |output: &config::Output, key| report.doubts(&["outputs", &output.name, key]);
+            let certain = |output: &config::Output| !doubtful(output, key) && !doubtful(output, "safe");
+            [one, other].into_iter().all(|output| state(output).is_some_and(Level::is_on) && certain(output))
         };
-        let safe = both(&|output| Some(output.safe));
-        let states = [("safe", safe), ("initial", !safe && both(&initial)), ("on_exit", !safe && both(&exit))];
+        let safe = both("safe", &|output| Some(output.safe));
+        let states = [
+            ("safe", safe),
+            ("initial", !safe && both("initial", &initial)),
+            ("on_exit", !safe && both("on_exit", &exit)),
+        ];
         for (key, _) in states.into_iter().filter(|(_, is_on)| *is_on) {
             let message =
                 format!("`{}` and `{}` are interlocked, but `{key}` of both is on", one.name.value, other.name.value);

@@ -10,6 +10,7 @@ mod contradictions;
 mod fixture;
 mod input;
 mod interlock;
+mod judge;
 mod lines;
 mod output;
 mod reading;
@@ -21,10 +22,11 @@ mod templates;
 mod uses;
 
 pub use acl::acl;
+pub use judge::{Judged, judge};
 pub use session::{PlanError, session};
 pub use uses::{Direction, TopicUse, topics};
 
-use crate::config::{Config, Diagnostic};
+use crate::config::{Config, Diagnostic, Doubts};
 use crate::inputs;
 use crate::line::I2cPlace;
 use crate::outputs;
@@ -192,7 +194,12 @@ struct Context<'a> {
 /// # Errors
 /// Every fault and warning there is, in the file's order.
 pub fn build(config: &Config) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut report = report::Report::default();
+    build_doubting(config, Doubts::default())
+}
+
+/// The same, where some of it cannot be relied on: no fault is told that such a part could be the cause of.
+fn build_doubting(config: &Config, doubts: Doubts) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut report = report::Report::doubting(doubts);
     let templates = templates::Templates::new(config, &mut report);
     let mut cx = Context { config, templates, claims: claims::Claims::default(), report };
     let [status, get, metrics] = gateway_topics(&mut cx);

@@ -93,6 +93,7 @@ fn require_of<'a>(
 fn topics<'a>(output: &'a config::Output, cx: &mut Context<'a>) -> [Option<String>; 3] {
     let fields = Fields { output: &output.name, ..Fields::default() };
     let state = match &output.topic {
+        _ if cx.report.doubts(&["outputs", &output.name, "topic"]) => None,
         Some(text) => cx.templates.output_topic(text, &fields, &mut cx.report),
         None => cx.templates.render(&cx.templates.output, &fields, &mut cx.report),
     };

@@ -42,6 +42,10 @@ fn reading_topic<'a>(
     cx: &mut Context<'a>,
 ) -> Option<String> {
     let fields = Fields { sensor: &sensor.name, quantity: quantity.name(), ..Fields::default() };
+    let place = ["sensors", &sensor.name, "readings", quantity.name(), "topic"];
+    if cx.report.doubts(&place) || cx.report.doubts(&["sensors", &sensor.name, "quantities"]) {
+        return None;
+    }
     let own = table.and_then(|table| table.topic.as_ref());
     let topic = match own {
         Some(text) => cx.templates.reading_topic(text, &fields, &mut cx.report)?,
@@ -60,7 +64,8 @@ fn history_topic<'a>(
     qos: QoS,
     cx: &mut Context<'a>,
 ) -> Option<String> {
-    if qos == QoS::AtMostOnce {
+    let place = ["sensors", &sensor.name, "readings", quantity.name(), "qos"];
+    if qos == QoS::AtMostOnce || cx.report.doubts(&place) || cx.report.doubts(&["mqtt", "qos"]) {
         return None;
     }
     let fields = Fields { sensor: &sensor.name, quantity: quantity.name(), parent, ..Fields::default() };

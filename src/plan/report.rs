@@ -1,14 +1,31 @@
-//! Collects what is wrong, so that every fault is told at once. Knows nothing of what is checked.
+//! Collects what is wrong, so that every fault is told at once, and knows what cannot be relied on. Knows nothing of what is
+//! checked.
 
-use crate::config::{Diagnostic, Origin, Severity};
+use crate::config::{Diagnostic, Doubts, Origin, Severity};
 
 /// Faults and warnings in the making.
 #[derive(Default)]
 pub(super) struct Report {
     diagnostics: Vec<Diagnostic>,
+    doubts: Doubts,
 }
 
 impl Report {
+    /// Of a configuration with these doubts.
+    pub fn doubting(doubts: Doubts) -> Self {
+        Self { doubts, ..Self::default() }
+    }
+
+    /// Whether nothing may be concluded from this place of the configuration: a fault about it would perhaps be none.
+    pub fn doubts(&self, path: &[&str]) -> bool {
+        self.doubts.cover(path)
+    }
+
+    /// Whether there may be a table of this kind and name nevertheless.
+    pub fn may_name(&self, kind: &str, name: &str) -> bool {
+        self.doubts.may_name(kind, name)
+    }
+
     /// Adds a fault with its remedy.
     pub fn fault(&mut self, origin: &Origin, message: impl Into<String>, help: impl Into<String>) {
         self.diagnostics.push(Diagnostic::fault(origin, message).help(help));

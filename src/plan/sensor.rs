@@ -27,10 +27,14 @@ pub(super) fn measures(driver: &Driver, quantity: Quantity) -> bool {
     has(quantity) || (quantity == Quantity::Altitude && has(Quantity::Pressure))
 }
 
-/// The driver of each sensor, `None` where it is unknown, which has then been reported.
+/// The driver of each sensor, `None` where it is unknown or doubtful, which has then been reported.
 pub(super) fn drivers(cx: &mut Context<'_>) -> Vec<Option<&'static Driver>> {
     let mut found = Vec::with_capacity(cx.config.sensors.len());
     for sensor in &cx.config.sensors {
+        if cx.report.doubts(&["sensors", &sensor.name, "driver"]) {
+            found.push(None);
+            continue;
+        }
         let driver = sensors::find(&sensor.driver);
         if driver.is_none() {
             let message = format!("no driver is called `{}`", sensor.driver.value);
@@ -55,6 +59,7 @@ pub(super) fn resolve<'a>(
         let wanted = |quantity| sources.wants(index, quantity);
         let one = sensor_of(sensor, driver, wanted, cx);
         if let Some(place) = &one.place
+            && !["bus", "address"].iter().any(|key| cx.report.doubts(&["sensors", &sensor.name, key]))
             && let Some(other) = places.insert(place.clone(), sensor.name.value.as_str())
         {
             let origin = sensor.address.as_ref().map_or(&sensor.name.origin, |address| &address.origin);
@@ -195,7 +200,9 @@ fn sea_level<'a>(sensor: &'a config::Sensor, driver: &Driver, used: bool, cx: &m
         config::SeaLevel::Fixed(hpa) => SeaLevel::Fixed(*hpa),
         config::SeaLevel::KnownElevation(metres) => SeaLevel::KnownElevation(*metres),
         config::SeaLevel::Topic { topic, unit, stale_after, otherwise } => {
-            check_unit(Quantity::Pressure, &Located { value: *unit, origin: given.origin.clone() }, cx);
+            if !cx.report.doubts(&["sensors", &sensor.name, "sea_level_pressure", "unit"]) {
+                check_unit(Quantity::Pressure, &Located { value: *unit, origin: given.origin.clone() }, cx);
+            }
             let name = cx.templates.foreign_topic(topic, &mut cx.report).unwrap_or_default();
             cx.claims.add(&name, Owner::SeaLevel(&sensor.name), &topic.origin);
             SeaLevel::Topic { topic: name, unit: *unit, stale_after: *stale_after, otherwise: *otherwise }
@@ -210,6 +217,9 @@ fn topic_of<'a>(
     owner: Owner<'a>,
     cx: &mut Context<'a>,
 ) -> Option<String> {
+    if cx.report.doubts(&["sensors", &sensor.name]) {
+        return None;
+    }
     let fields = Fields { sensor: &sensor.name, ..Fields::default() };
     let topic = cx.templates.render(select(&cx.templates)?, &fields, &mut cx.report)?;
     cx.claims.add(&topic, owner, &sensor.name.origin);

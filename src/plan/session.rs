@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::templates::{Fields, Templates};
-use crate::config::{Config, Located, Secret, ServerUrl};
+use crate::config::{Config, Diagnostic, Located, Secret, ServerUrl};
 use crate::mqtt::{Login, Options, Server, TlsFiles};
 use std::ffi::OsString;
 use std::io;
@@ -35,6 +35,30 @@ pub enum PlanError {
     /// The configuration has faults that [`super::build`] tells.
     #[error("the status topic is faulty, `board2mqtt check` tells why")]
     Status,
+}
+
+impl PlanError {
+    /// As a fault of the configuration, at the key, with the remedy.
+    pub fn diagnostic(&self, config: &Config) -> Diagnostic {
+        let (key, origin) = match (self, &config.mqtt.password) {
+            (Self::Status, _) => ("`status` in [topics]", &config.topics.status.origin),
+            (_, Some(password)) => ("`password` in [mqtt]", &password.origin),
+            (_, None) => ("[mqtt]", &config.mqtt.server.origin),
+        };
+        let why = std::error::Error::source(self).map(|why| format!(": {why}")).unwrap_or_default();
+        Diagnostic::fault(origin, format!("{key} is unusable: {self}{why}")).help(self.remedy())
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "put the password on its first line, and let the user of `run` read it",
+            Self::Variable(_) => "set the variable for `run`, in a unit with `EnvironmentFile=`",
+            Self::NoCredentials(_) => "add `LoadCredential=` to the unit, or write password = { file = \"…\" }",
+            Self::CredentialName(_) => "a credential is named as in `LoadCredential=`, without a folder",
+            Self::Empty => "write the password where this key says, or remove `password`",
+            Self::Status => "a topic is a path such as `sensors/drone01/status`",
+        }
+    }
 }
 
 /// The options of the session; reads the password.

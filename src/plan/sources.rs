@@ -57,6 +57,9 @@ impl<'d> Sources<'d> {
         };
         let sensors = &cx.config.sensors;
         let Some(index) = sensors.iter().position(|s| s.name.value == sensor) else {
+            if cx.report.may_name("sensors", sensor) {
+                return None;
+            }
             let help = allowed(sensor, sensors.iter().map(|s| s.name.value.as_str()));
             cx.report.fault(&name.origin, format!("no sensor is called `{sensor}`"), help);
             return None;
@@ -68,7 +71,7 @@ impl<'d> Sources<'d> {
             return None;
         };
         let interval = sensors[index].interval;
-        if stale_after.value <= interval {
+        if stale_after.value <= interval && !cx.report.doubts(&["sensors", sensor, "interval"]) {
             let (stale, every) = (humantime::format_duration(stale_after.value), humantime::format_duration(interval));
             let message = format!("`stale_after` of {stale} is over before `{sensor}` is read again, every {every}");
             cx.report.fault(&stale_after.origin, message, "more than two intervals forgive one failed read");

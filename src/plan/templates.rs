@@ -1,6 +1,7 @@
 //! The topic templates of `[topics]` and of single readings, inputs and outputs: parsed once, rendered for each use.
 //!
-//! A topic that comes out of here is one that may be published on; whatever is wrong has been reported at the template.
+//! A topic that comes out of here is one that may be published on; whatever is wrong has been reported at the template, or at
+//! what is in its place.
 
 use super::report::Report;
 use crate::config::{Config, Located, Origin};
@@ -39,7 +40,8 @@ const OF_OUTPUT: Scope = Scope { fields: &["output_topic", "output"], itself: ""
 
 /// All templates of a configuration.
 pub(super) struct Templates<'a> {
-    gateway: &'a str,
+    /// `None` where it cannot be relied on; templates that name it are then passed over.
+    gateway: Option<&'a str>,
     /// Rendered; `None` where it was faulty, and every template that names it is then passed over in silence.
     base: Option<String>,
     pub status: Template<'a>,
@@ -60,32 +62,34 @@ impl<'a> Templates<'a> {
     /// Parses every template of the configuration and renders the base.
     pub fn new(config: &'a Config, report: &mut Report) -> Self {
         let topics = &config.topics;
-        let gateway = config.name.value.as_str();
-        let base = base(&topics.base, gateway, report);
-        let mut one = |text: &'a Located<String>, scope: &Scope| parse(text, scope, report);
+        let gateway = Some(config.name.value.as_str()).filter(|_| !report.doubts(&["gateway", "name"]));
+        let base = if report.doubts(&["topics", "base"]) { None } else { base(&topics.base, gateway, report) };
+        let mut one = |key: &str, text: &'a Located<String>, scope: &Scope| {
+            let doubtful = report.doubts(&["topics", key]);
+            if doubtful { Template { pieces: None, origin: &text.origin } } else { parse(text, scope, report) }
+        };
         Self {
             gateway,
             base,
-            status: one(&topics.status, &GATEWAY),
-            reading: topics.reading.as_ref().map(|text| one(text, &READING)),
-            history: topics.history.as_ref().map(|text| one(text, &HISTORY)),
-            sensor: topics.sensor.as_ref().map(|text| one(text, &SENSOR)),
-            sensor_status: topics.sensor_status.as_ref().map(|text| one(text, &SENSOR)),
-            health: topics.health.as_ref().map(|text| one(text, &SENSOR)),
-            input: one(&topics.input, &INPUT),
-            output: one(&topics.output, &OUTPUT),
-            set: one(&topics.set, &OF_OUTPUT),
-            reply: topics.reply.as_ref().map(|text| one(text, &OF_OUTPUT)),
-            get: topics.get.as_ref().map(|text| one(text, &GATEWAY)),
-            metrics: topics.metrics.as_ref().map(|text| one(text, &GATEWAY)),
+            status: one("status", &topics.status, &GATEWAY),
+            reading: topics.reading.as_ref().map(|text| one("reading", text, &READING)),
+            history: topics.history.as_ref().map(|text| one("history", text, &HISTORY)),
+            sensor: topics.sensor.as_ref().map(|text| one("sensor", text, &SENSOR)),
+            sensor_status: topics.sensor_status.as_ref().map(|text| one("sensor_status", text, &SENSOR)),
+            health: topics.health.as_ref().map(|text| one("health", text, &SENSOR)),
+            input: one("input", &topics.input, &INPUT),
+            output: one("output", &topics.output, &OUTPUT),
+            set: one("set", &topics.set, &OF_OUTPUT),
+            reply: topics.reply.as_ref().map(|text| one("reply", text, &OF_OUTPUT)),
+            get: topics.get.as_ref().map(|text| one("get", text, &GATEWAY)),
+            metrics: topics.metrics.as_ref().map(|text| one("metrics", text, &GATEWAY)),
         }
     }
 
     /// Renders a template and checks the topic; `None` where something is wrong, which has then been reported.
     pub fn render(&self, template: &Template<'_>, fields: &Fields<'_>, report: &mut Report) -> Option<String> {
         let pieces = template.pieces.as_ref()?;
-        let names_base = pieces.iter().any(|piece| matches!(piece, Piece::Field(name) if name == "base"));
-        if names_base && self.base.is_none() {
+        if (names(pieces, "base") && self.base.is_none()) || (names(pieces, "gateway") && self.gateway.is_none()) {
             return None;
         }
         let topic = topic::render(pieces, |field| self.field(field, fields).to_owned());
@@ -115,7 +119,7 @@ impl<'a> Templates<'a> {
     fn field<'f>(&'f self, name: &str, fields: &Fields<'f>) -> &'f str {
         match name {
             "base" => self.base.as_deref().unwrap_or_default(),
-            "gateway" => self.gateway,
+            "gateway" => self.gateway.unwrap_or_default(),
             "sensor" => fields.sensor,
             "quantity" => fields.quantity,
             "input" => fields.input,
@@ -125,10 +129,15 @@ impl<'a> Templates<'a> {
     }
 }
 
-fn base(text: &Located<String>, gateway: &str, report: &mut Report) -> Option<String> {
+fn names(pieces: &[Piece], field: &str) -> bool {
+    pieces.iter().any(|piece| matches!(piece, Piece::Field(name) if name == field))
+}
+
+fn base(text: &Located<String>, gateway: Option<&str>, report: &mut Report) -> Option<String> {
     let parsed = parse_template(text, &["gateway"]).map_err(|error| named_cycle(error, "base"));
     match parsed {
-        Ok(pieces) => checked(topic::render(&pieces, |_| gateway.to_owned()), &text.origin, report),
+        Ok(pieces) if gateway.is_none() && names(&pieces, "gateway") => None,
+        Ok(pieces) => checked(topic::render(&pieces, |_| gateway.unwrap_or_default().to_owned()), &text.origin, report),
         Err(error) => {
             tell(&text.origin, &error, report);
             None

@@ -67,7 +67,7 @@ impl Shell {
     /// With this configuration in `c.toml`, on a simulated board that notes its writes in `trace.log`.
     pub fn with(config: &str) -> Self {
         let shell = Self::new();
-        let board = "[board]\nkind = \"simulated\"\n[simulated]\ntrace = \"trace.log\"\n[buffer]\npath = \"buffer\"\n";
+        let board = "[board]\nkind = \"simulated\"\n[simulated]\ntrace = \"trace.log\"\n";
         let text = if config.contains("[board]") { config.to_owned() } else { format!("{config}\n{board}") };
         shell.write("c.toml", &text);
         shell

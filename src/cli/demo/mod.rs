@@ -65,13 +65,13 @@ fn command(address: SocketAddr) -> String {
 fn agent_setup(address: SocketAddr, folder: &Path) -> Result<agent::Setup, Failed> {
     let server = ("BOARD2MQTT__MQTT__SERVER".to_owned(), format!("mqtt://{address}"));
     let path = Path::new("configs/demo.toml");
-    let loaded = config::parse(CONFIG, "configs/demo.toml", Path::new("."), std::iter::once(server))
-        .map_err(|report| Failed::Configuration(report.to_string()))?;
+    let loaded = config::parse(CONFIG, "configs/demo.toml", Path::new("."), std::iter::once(server));
     let checked = setup::check(path, loaded)?;
     let script = Script::parse(FLIGHT, Path::new("configs/simulated/flight.toml")).context("the demo's script")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Arc::new(setup::simulated_board(&checked, Some(script), None, &clock)?);
-    let mut setup = setup::agent_on(checked, board, clock)?;
+    let session = setup::session(&checked)?;
+    let mut setup = setup::agent_on(checked, session, board, clock);
     setup.state_file = folder.join("state.json");
     setup.runtime_folder = None;
     Ok(setup)
