@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod outbox;
+mod reading;
 pub mod reference;
 pub mod sensors;
 mod told;

@@ -3,16 +3,15 @@
 //! It owns what is known of each sensor (its filters, whether it fails and since when, its altitude reference) and fills
 //! the slots of the [`Outbox`]. It knows no session and no clock.
 
-use super::history::History;
 use super::outbox::{Outbox, SlotId, SlotSpec};
+use super::reading::Reading;
 use super::reference::Reference;
 use super::told::{Tell, Told};
 use crate::clock::Stamp;
 use crate::outputs::SourceId;
-use crate::payload::{self, Facts, Format, Health, SensorObject};
-use crate::plan::{self, Plan, Source};
-use crate::process::{Outcome, Pipeline};
-use crate::quantity::{Quantity, Unit};
+use crate::payload::{self, Health, SensorObject};
+use crate::plan::{self, Plan};
+use crate::quantity::Quantity;
 use crate::sample::{Failure, Reason, Sample, Values};
 use std::time::Duration;
 
@@ -35,20 +34,6 @@ pub struct Counts {
     pub reads: u64,
     /// Failed reads.
     pub failures: u64,
-}
-
-struct Reading {
-    quantity: Quantity,
-    pipeline: Pipeline,
-    format: Format,
-    decimals: u8,
-    unit: Unit,
-    slot: Option<SlotId>,
-    /// Its history where the sensor's JSON object is all that is published of it.
-    history: Option<SlotId>,
-    source: Vec<SourceId>,
-    /// The last processed value.
-    value: Option<f64>,
 }
 
 enum State {
@@ -314,63 +299,5 @@ impl Sensor {
         };
         let reference = self.reference.as_ref().map(|reference| reference.told(stamp.at)).unwrap_or_default();
         outbox.set(slot, |into| health.encode(reference, into));
-    }
-}
-
-impl Reading {
-    fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
-        let unit = reading.process.unit;
-        let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
-        let (slot, history) = match &reading.topic {
-            Some(topic) => {
-                let (topic, history) = (topic.as_str().into(), history.map(Box::new));
-                let (qos, retain) = (reading.qos, reading.retain);
-                (Some(outbox.add(SlotSpec { topic, qos, retain, history, lasting: false })), None)
-            }
-            None => (None, history.map(|history| outbox.add_history(history))),
-        };
-        let wanted = Source::Reading { sensor, quantity: reading.quantity };
-        Self {
-            quantity: reading.quantity,
-            pipeline: Pipeline::new(&reading.process),
-            format: reading.format.clone(),
-            decimals: reading.decimals,
-            unit,
-            slot,
-            history,
-            source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
-            value: None,
-        }
-    }
-
-    /// Processes one value; whether it was published.
-    fn push(
-        &mut self,
-        canonical: f64,
-        stamp: Stamp,
-        sensor: &str,
-        outbox: &mut Outbox,
-        effects: &mut Effects,
-    ) -> Result<bool, Failure> {
-        let (value, publish) = match self.pipeline.push(canonical, stamp.at) {
-            Outcome::Publish(value) => (value, true),
-            Outcome::Unchanged(value) => (value, false),
-            Outcome::OutOfRange { value } => {
-                let detail = format!("{} is {value} {}, outside its limits", self.quantity, self.unit);
-                return Err(Failure::new(Reason::OutOfRange, detail));
-            }
-            Outcome::NotFinite => {
-                return Err(Failure::new(Reason::OutOfRange, format!("{} is not a number", self.quantity)));
-            }
-        };
-        log::debug!(sensor, quantity:% = self.quantity, value, unit = self.unit.symbol(), published = publish; "sample");
-        self.value = Some(value);
-        effects.followed.extend(self.source.iter().map(|source| (*source, value)));
-        if let (true, Some(slot)) = (publish, self.slot) {
-            let facts =
-                Facts { sensor, quantity: self.quantity, unit: self.unit, decimals: self.decimals, when: stamp.into() };
-            outbox.set_reading(slot, value, stamp, |into| self.format.encode(value, &facts, into));
-        }
-        Ok(publish)
     }
 }

@@ -1,0 +1,86 @@
+//! One reading on its way from a value to its slot: process, format, and what outputs of this board follow.
+
+use super::history::History;
+use super::outbox::{Outbox, SlotId, SlotSpec};
+use super::sensors::Effects;
+use crate::clock::Stamp;
+use crate::outputs::SourceId;
+use crate::payload::{Facts, Format};
+use crate::plan::{self, Plan, Source};
+use crate::process::{Outcome, Pipeline};
+use crate::quantity::{Quantity, Unit};
+use crate::sample::{Failure, Reason};
+
+/// One quantity of one sensor.
+pub(super) struct Reading {
+    pub(super) quantity: Quantity,
+    pub(super) pipeline: Pipeline,
+    pub(super) format: Format,
+    pub(super) decimals: u8,
+    pub(super) unit: Unit,
+    pub(super) slot: Option<SlotId>,
+    /// Its history where the sensor's JSON object is all that is published of it.
+    pub(super) history: Option<SlotId>,
+    pub(super) source: Vec<SourceId>,
+    /// The last processed value.
+    pub(super) value: Option<f64>,
+}
+
+impl Reading {
+    /// Adds the reading's slot, or its history where it has no topic of its own.
+    pub(super) fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
+        let unit = reading.process.unit;
+        let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
+        let (slot, history) = match &reading.topic {
+            Some(topic) => {
+                let (topic, history) = (topic.as_str().into(), history.map(Box::new));
+                let (qos, retain) = (reading.qos, reading.retain);
+                (Some(outbox.add(SlotSpec { topic, qos, retain, history, lasting: false })), None)
+            }
+            None => (None, history.map(|history| outbox.add_history(history))),
+        };
+        let wanted = Source::Reading { sensor, quantity: reading.quantity };
+        Self {
+            quantity: reading.quantity,
+            pipeline: Pipeline::new(&reading.process),
+            format: reading.format.clone(),
+            decimals: reading.decimals,
+            unit,
+            slot,
+            history,
+            source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
+            value: None,
+        }
+    }
+
+    /// Processes one value; whether it was published.
+    pub(super) fn push(
+        &mut self,
+        canonical: f64,
+        stamp: Stamp,
+        sensor: &str,
+        outbox: &mut Outbox,
+        effects: &mut Effects,
+    ) -> Result<bool, Failure> {
+        let (value, publish) = match self.pipeline.push(canonical, stamp.at) {
+            Outcome::Publish(value) => (value, true),
+            Outcome::Unchanged(value) => (value, false),
+            Outcome::OutOfRange { value } => {
+                let detail = format!("{} is {value} {}, outside its limits", self.quantity, self.unit);
+                return Err(Failure::new(Reason::OutOfRange, detail));
+            }
+            Outcome::NotFinite => {
+                return Err(Failure::new(Reason::OutOfRange, format!("{} is not a number", self.quantity)));
+            }
+        };
+        log::debug!(sensor, quantity:% = self.quantity, value, unit = self.unit.symbol(), published = publish; "sample");
+        self.value = Some(value);
+        effects.followed.extend(self.source.iter().map(|source| (*source, value)));
+        if let (true, Some(slot)) = (publish, self.slot) {
+            let facts =
+                Facts { sensor, quantity: self.quantity, unit: self.unit, decimals: self.decimals, when: stamp.into() };
+            outbox.set_reading(slot, value, stamp, |into| self.format.encode(value, &facts, into));
+        }
+        Ok(publish)
+    }
+}
