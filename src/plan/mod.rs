@@ -126,6 +126,8 @@ pub struct Reading {
     pub decimals: u8,
     /// Its own topic.
     pub topic: Option<String>,
+    /// Part of the sensor's JSON object; what is only followed is not.
+    pub in_object: bool,
     /// Where what was measured during an outage goes.
     pub history: Option<String>,
     /// QoS.

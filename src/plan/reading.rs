@@ -30,6 +30,7 @@ pub(super) fn reading<'a>(
         decimals: table.and_then(|table| table.decimals).unwrap_or(quantity.default_decimals()),
         history: parent.and_then(|parent| history_topic(sensor, quantity, parent, qos, cx)),
         topic,
+        in_object: published && json_topic.is_some(),
         qos,
         retain: table.and_then(|table| table.retain).unwrap_or(cx.config.mqtt.retain),
     }

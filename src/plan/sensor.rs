@@ -333,6 +333,9 @@ mod tests {
         assert_eq!(quantities(&plan), [Quantity::Temperature, Quantity::Altitude]);
         let followed = &plan.sensors[0].readings[0];
         assert_eq!((&followed.topic, &followed.history, followed.process.unit), (&None, &None, Unit::Fahrenheit));
+        config.topics.sensor = Some(at("{base}/{sensor}".to_owned(), 0));
+        let with_object = self::plan(&config).sensors.remove(0).readings;
+        assert_eq!(with_object.iter().map(|r| r.in_object).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(super) struct Reading {
     pub(super) slot: Option<SlotId>,
     /// Its history where the sensor's JSON object is all that is published of it.
     pub(super) history: Option<SlotId>,
+    /// Part of the sensor's JSON object.
+    pub(super) in_object: bool,
     pub(super) source: Vec<SourceId>,
     /// The last processed value.
     pub(super) value: Option<f64>,
@@ -48,6 +50,7 @@ impl Reading {
             unit,
             slot,
             history,
+            in_object: reading.in_object,
             source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
             value: None,
         }

@@ -201,7 +201,7 @@ impl Sensor {
             let Some(canonical) = values.get(reading.quantity) else { continue };
             match reading.push(canonical, stamp, &self.name, outbox, effects) {
                 Ok(sent) => {
-                    published |= sent;
+                    published |= sent && reading.in_object;
                     histories.extend(reading.history.zip(reading.value).filter(|_| sent));
                 }
                 Err(failure) => outcome = Err(failure),
@@ -216,7 +216,7 @@ impl Sensor {
     /// The JSON object with all quantities, as they are now.
     fn object(&self, stamp: Stamp, into: &mut Vec<u8>) {
         let mut object = SensorObject::new(into);
-        for reading in &self.readings {
+        for reading in self.readings.iter().filter(|reading| reading.in_object) {
             reading.value.into_iter().for_each(|value| object.push(reading.quantity, value, reading.decimals));
         }
         object.finish(stamp.into());
