@@ -46,6 +46,8 @@ struct Entry {
 /// The schedule of the sensors that share a resource.
 pub struct Poller {
     entries: Vec<Entry>,
+    /// The earliest due time of all, which the main loop asks for after every event.
+    due: Option<Instant>,
     board: Arc<dyn Board>,
     clock: Arc<dyn Clock>,
 }
@@ -54,13 +56,14 @@ impl Poller {
     /// All of `jobs` are due at `start` for the first time.
     pub fn new(jobs: Vec<Job>, board: Arc<dyn Board>, clock: Arc<dyn Clock>, start: Instant) -> Self {
         let entry = |job| Entry { job, sensor: None, due: start, origin: start, failures: 0 };
-        let entries = jobs.into_iter().map(entry).collect();
-        Self { entries, board, clock }
+        let entries: Vec<_> = jobs.into_iter().map(entry).collect();
+        let due = earliest(&entries);
+        Self { entries, due, board, clock }
     }
 
     /// When the next read is due.
     pub fn due(&self) -> Option<Instant> {
-        self.entries.iter().map(|entry| entry.due).min()
+        self.due
     }
 
     /// The longest a read may take.
@@ -71,6 +74,7 @@ impl Poller {
     /// Every sensor is due now, once; the grid stays as it is.
     pub fn read_now(&mut self, now: Instant) {
         self.entries.iter_mut().for_each(|entry| entry.due = entry.due.min(now));
+        self.due = earliest(&self.entries);
     }
 
     /// Reads whatever is due at `now`. `begin` is told of each sensor before it is read.
@@ -90,7 +94,12 @@ impl Poller {
             entry.schedule(sample.is_err(), stamp.at);
             report(Report { sensor: entry.job.sensor, stamp, sample });
         }
+        self.due = earliest(&self.entries);
     }
+}
+
+fn earliest(entries: &[Entry]) -> Option<Instant> {
+    entries.iter().map(|entry| entry.due).min()
 }
 
 impl Entry {
