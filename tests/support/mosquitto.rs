@@ -244,9 +244,14 @@ impl Subscriber {
         self.inbox.0.lock().expect("the inbox").messages.clone()
     }
 
+    /// What has come so far, which is then forgotten here.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut self.inbox.0.lock().expect("the inbox").messages)
+    }
+
     /// Forgets what has come so far.
     pub fn clear(&self) {
-        self.inbox.0.lock().expect("the inbox").messages.clear();
+        self.take();
     }
 
     fn wait<T>(&self, what: &str, condition: impl Fn(&Inbox) -> Option<T>) -> T {

@@ -1,4 +1,5 @@
-//! A TCP link between a client and a server that a test can cut, freeze, slow down, or make lose the server's acks.
+//! A TCP link between a client and a server that a test can cut, tear in the middle of a packet, freeze, slow down, or make
+//! lose the server's acks or change their order.
 
 use super::mosquitto::free_port;
 use std::io::{ErrorKind, Read, Write};
@@ -24,6 +25,10 @@ pub enum Mode {
     Delay(Duration),
     /// They pass, except PUBACK and PUBCOMP from the server.
     SwallowAcks,
+    /// They pass; PUBACK and PUBCOMP that come close together pass last, in reverse order.
+    ReorderAcks,
+    /// Of the next packet half passes, then the connection ends.
+    Tear,
 }
 
 struct Shared {
@@ -130,14 +135,23 @@ impl Shared {
             let count = match from.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
                 Err(_) => break,
             };
-            if let Mode::Delay(delay) = mode {
+            if let (Mode::Delay(delay), 1..) = (mode, count) {
                 thread::sleep(delay);
             }
-            let drop_acks = from_server && *self.mode.lock().expect("the mode") == Mode::SwallowAcks;
-            if to.write_all(&frames.pass(&chunk[..count], drop_acks)).is_err() {
+            let acks = match *self.mode.lock().expect("the mode") {
+                Mode::SwallowAcks if from_server => Acks::Drop,
+                Mode::ReorderAcks if from_server && count > 0 => Acks::Hold,
+                _ => Acks::Pass,
+            };
+            let passed = frames.pass(&chunk[..count], acks);
+            if mode == Mode::Tear && !passed.is_empty() {
+                let _ = to.write_all(&passed[..passed.len() / 2]);
+                break;
+            }
+            if to.write_all(&passed).is_err() {
                 break;
             }
         }
@@ -146,25 +160,44 @@ impl Shared {
     }
 }
 
+/// What happens to a server's acks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    Pass,
+    Drop,
+    /// They wait for the next time acks pass, which turns them round.
+    Hold,
+}
+
 /// MQTT packets, put together from pieces.
 #[derive(Default)]
 struct Frames {
     partial: Vec<u8>,
+    held: Vec<Vec<u8>>,
 }
 
 impl Frames {
-    /// The whole packets there are now, without acks if `drop_acks`.
-    fn pass(&mut self, piece: &[u8], drop_acks: bool) -> Vec<u8> {
+    /// The whole packets there are now.
+    fn pass(&mut self, piece: &[u8], acks: Acks) -> Vec<u8> {
         self.partial.extend_from_slice(piece);
         let mut passed = Vec::new();
+        if acks == Acks::Pass {
+            passed.extend(self.held.drain(..).rev().flatten());
+        }
         while let Some(length) = frame_length(&self.partial) {
             let frame: Vec<u8> = self.partial.drain(..length).collect();
-            if !(drop_acks && ACKS.contains(&(frame[0] >> 4))) {
-                passed.extend(frame);
+            match acks {
+                Acks::Drop if is_ack(&frame) => {}
+                Acks::Hold if is_ack(&frame) => self.held.push(frame),
+                _ => passed.extend(frame),
             }
         }
         passed
     }
+}
+
+fn is_ack(frame: &[u8]) -> bool {
+    ACKS.contains(&(frame[0] >> 4))
 }
 
 fn frame_length(bytes: &[u8]) -> Option<usize> {
