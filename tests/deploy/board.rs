@@ -47,7 +47,8 @@ fn find(name: &str) -> PathBuf {
 }
 
 fn key(path: &Path) {
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(path).status();
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(path).status();
     assert!(made.expect("ssh-keygen (Debian's openssh-client)").success());
 }
 
@@ -112,7 +113,9 @@ impl Board {
         let user = String::from_utf8(user).expect("text");
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/cross/deploy"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("SSH_OPTIONS", "-F /dev/null -o BatchMode=yes -o Compression=no").arg(format!("{}@127.0.0.1", user.trim()));
+        command
+            .env("SSH_OPTIONS", "-F /dev/null -o BatchMode=yes -o Compression=no")
+            .arg(format!("{}@127.0.0.1", user.trim()));
         let quoted = |name: &str| format!("\"{}\"", self.path(name).display());
         for option in [
             format!("Port={}", self.port),
