@@ -239,7 +239,11 @@ fn shellcheck_finds_nothing_in_any_script() {
     let mut found = Vec::new();
     [".ci", "cross", "configs", "tests"].iter().for_each(|folder| scripts(&repository(folder), &mut found));
     assert!(found.len() >= 6, "{found:?}");
-    let output = Command::new("shellcheck").arg("--severity=warning").args(&found).output().expect("shellcheck (tests/all installs it)");
+    let output = Command::new("shellcheck")
+        .arg("--severity=warning")
+        .args(&found)
+        .output()
+        .expect("shellcheck (tests/all installs it)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let executable = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o111 != 0;
     // Its other half carries it to the board and hands it to a shell there.

@@ -5,7 +5,9 @@
 //! machine or a running system is held against the files, units, users and targets it names. A command without a rule
 //! here is a fault, so that nothing untested is printed.
 
-use super::agent::{self, Agent, PROGRAM};
+mod cross;
+
+use super::agent::{self, Agent};
 use super::commands::Printed;
 use super::shapes;
 use crate::support::mosquitto::{Mosquitto, password_file};
@@ -21,8 +23,13 @@ const USERS: [&str; 4] = ["root", "board2mqtt", "mosquitto", "mosquitto:"];
 /// The password of everybody.
 const PASSWORD: &str = "secret";
 /// Commands of others, exactly as they are.
-const VERBATIM: [&str; 3] =
-    ["cargo install cross --locked", "raspi-config nonint do_i2c 0", "journalctl -u board2mqtt"];
+const VERBATIM: [&str; 5] = [
+    "cargo install cross --locked",
+    "python3 -m venv ~/.local/share/zig",
+    "~/.local/share/zig/bin/pip install cargo-zigbuild ziglang",
+    "raspi-config nonint do_i2c 0",
+    "journalctl -u board2mqtt",
+];
 
 /// The sandbox.
 pub struct World {
@@ -44,7 +51,7 @@ impl World {
             std::fs::create_dir_all(root.path().join(folder)).expect("a folder");
         }
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["configs", "systemd", "tests", "deny.toml"] {
+        for name in ["configs", "cross", "systemd", "tests", "deny.toml"] {
             symlink(repository.join(name), root.path().join("work").join(name)).expect("a link");
         }
         let server = Mosquitto::with(|folder| {
@@ -81,6 +88,8 @@ impl World {
             _ if VERBATIM.contains(&line.as_str()) => String::new(),
             "board2mqtt" => self.ours(&words[1..], command),
             "cross" => self.cross(&words[1..], command),
+            "cross/build" => self.cross_build(&words[1..], command),
+            "cross/deploy" => self.cross_deploy(&words[1..], command),
             "tests/all" => self.is_executable("tests/all"),
             "cd" => self.change_folder(words[1], command),
             "ssh" => self.on_board(&words[2..], command),
@@ -149,18 +158,6 @@ impl World {
         self.run(&mut process, command)
     }
 
-    fn cross(&self, arguments: &[&str], command: &Printed) -> String {
-        let ["build", "--release", "--no-default-features", "--target", target] = arguments else {
-            panic!("{}: {arguments:?}", command.place)
-        };
-        let known = std::fs::read_to_string(self.folder.join("deny.toml")).expect("deny.toml");
-        assert!(known.contains(&format!("\"{target}\"")), "{}: {target} is no target of ours", command.place);
-        let folder = self.real("target").join(target).join("release");
-        std::fs::create_dir_all(&folder).expect("a folder");
-        symlink(PROGRAM, folder.join("board2mqtt")).expect("a link");
-        String::new()
-    }
-
     fn is_executable(&self, name: &str) -> String {
         let mode = std::fs::metadata(self.folder.join(name)).expect(name).permissions().mode();
         assert!(mode & 0o111 != 0, "{name} can be run");
@@ -184,7 +181,8 @@ impl World {
         String::new()
     }
 
-    fn to_board(&self, arguments: &[&str], command: &Printed) -> String {
+    fn to_board(&mut self, arguments: &[&str], command: &Printed) -> String {
+        self.enter("");
         let (target, sources) = arguments.split_last().expect("a target");
         let (_, target) = target.split_once(':').expect("HOST:PATH");
         for source in sources {
