@@ -93,7 +93,7 @@ impl World {
             "tests/all" => self.is_executable("tests/all"),
             "cd" => self.change_folder(words[1], command),
             "ssh" => self.on_board(&words[2..], command),
-            "scp" => self.to_board(&words[1..], command),
+            "scp" => self.scp(&words[1..], command),
             "nano" => self.edit(words[1], command),
             "systemctl" => self.systemctl(&words[1..], command),
             "udevadm" => udevadm(&words[1..], command),
@@ -181,7 +181,7 @@ impl World {
         String::new()
     }
 
-    fn to_board(&mut self, arguments: &[&str], command: &Printed) -> String {
+    fn scp(&mut self, arguments: &[&str], command: &Printed) -> String {
         self.enter("");
         let (target, sources) = arguments.split_last().expect("a target");
         let (_, target) = target.split_once(':').expect("HOST:PATH");
