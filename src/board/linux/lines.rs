@@ -192,11 +192,12 @@ fn unknown(name: &str, all: &[Found], model: Model) -> String {
     if all.is_empty() {
         return format!("there is no line {name}, for there is no GPIO chip (/dev/gpiochip0 and so on)");
     }
-    if let Some((label, offset)) = model.usual_place(name) {
-        if let Some(line) = all.iter().find(|line| line.label.starts_with(label) && line.offset == offset) {
-            let meant = if line.name.is_empty() { line.spelled() } else { line.describe() };
-            return format!("there is no line {name}, did you mean {meant}");
-        }
+    let (label, offset) = model.usual_place(name).unzip();
+    let is_meant =
+        |line: &&Found| Some(line.offset) == offset && label.is_some_and(|label| line.label.starts_with(label));
+    if let Some(line) = all.iter().find(is_meant) {
+        let meant = if line.name.is_empty() { line.spelled() } else { line.describe() };
+        return format!("there is no line {name}, did you mean {meant}");
     }
     if let Some(line) = all.iter().find(|line| line.consumer == name) {
         let (line, remedy) = (line.describe(), model.free_line(name));

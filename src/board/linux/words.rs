@@ -55,7 +55,8 @@ pub(super) fn permission(root: &Path, file: &Path) -> Failure {
 /// Why `asker` may not open a file of that group and mode, and what to do.
 fn forbidden(file: &Path, gid: u32, mode: u32, group: &str, asker: &Asker) -> String {
     let (file, user) = (file.display(), &asker.name);
-    let group_may = mode & 0o060 == 0o060;
+    // Everything opened here is written to; a PWM chip's `export` is for writing alone.
+    let group_may = mode & 0o020 != 0;
     if asker.root || (group_may && asker.groups.contains(&gid)) {
         // A unit's device policy refuses with the same errno as a file's mode does elsewhere.
         return format!("{file} is kept from this process: the unit's DeviceAllow, or the container, leaves it out");
@@ -97,6 +98,7 @@ mod tests {
             "/dev/i2c-1 may be opened by the group i2c, which board2mqtt is not in: sudo usermod -aG i2c board2mqtt, \
              then log in again or restart the service"
         );
+        assert!(told(994, 0o220, &asker).contains("sudo usermod -aG i2c board2mqtt"));
         for (gid, mode) in [(0, 0o660), (994, 0o600), (994, 0o640)] {
             assert!(told(gid, mode, &asker).contains("install 60-board2mqtt.rules"), "{gid} {mode:o}");
         }
