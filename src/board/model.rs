@@ -80,7 +80,7 @@ impl Model {
     pub(super) fn free_line(self, consumer: &str) -> &'static str {
         let is_header_pin = consumer.starts_with("P8_") || consumer.starts_with("P9_");
         match self {
-            _ if consumer == "board2mqtt" => "a daemon runs; stop it first (systemctl stop board2mqtt)",
+            _ if consumer == "board2mqtt" => "another board2mqtt runs; stop that one (systemctl stop board2mqtt)",
             _ if consumer == "sysfs" => "it was exported in /sys/class/gpio: unexport it there",
             Self::BeagleBone if is_header_pin => {
                 "that is the universal cape: comment out enable_uboot_cape_universal=1 in /boot/uEnv.txt and restart the board"

@@ -94,7 +94,7 @@ pub(crate) fn find(root: &Path, line: &LineId) -> Result<Found, Failure> {
 
 fn by_offset(root: &Path, chip: &str, offset: u32) -> Result<Found, Failure> {
     let path = if chip.contains('/') { PathBuf::from(chip) } else { root.join("dev").join(chip) };
-    let path = if chip.contains('/') || path.exists() { path } else { labelled(chip, path, &chips())? };
+    let path = if chip.contains('/') || path.exists() { path } else { labelled(root, chip, path, &chips())? };
     let opened = Chip::from_path(&path).map_err(|error| no_chip(root, &path, &error))?;
     let label = opened.info().map(|info| info.label).unwrap_or_default();
     opened.line_info(offset).map(|info| Found::from_info(opened.path(), &label, info)).map_err(|error| {
@@ -108,12 +108,14 @@ fn by_offset(root: &Path, chip: &str, offset: u32) -> Result<Found, Failure> {
     })
 }
 
-/// The only chip with that label; without any, `path` as it was, so that its absence is told as such.
-fn labelled(label: &str, path: PathBuf, all: &[ChipFound]) -> Result<PathBuf, Failure> {
+/// The only chip with that label; without any, `path` as it was, so that its absence is told as such. A chip that may not
+/// be opened may be the one.
+fn labelled(root: &Path, label: &str, path: PathBuf, all: &[ChipFound]) -> Result<PathBuf, Failure> {
     let mut matching = all.iter().filter(|chip| chip.label == label);
+    let closed = all.iter().find(|chip| chip.lines == 0 && !label.starts_with("gpiochip"));
     match (matching.next(), matching.next()) {
         (Some(only), None) => Ok(only.path.clone()),
-        (None, _) => Ok(path),
+        (None, _) => closed.map_or(Ok(path), |chip| Err(words::permission(root, &chip.path))),
         (Some(_), Some(_)) => {
             let detail = format!("{label} is the label of several chips, {}: give the name", listed(all));
             Err(Failure::new(Reason::Absent, detail))
@@ -325,7 +327,7 @@ mod tests {
              dtoverlay from config.txt that gives it the line"
         );
         assert!(held("", Model::Other).contains("is held by somebody who gave no name: stop that program"));
-        assert!(held("board2mqtt", Model::Other).contains("a daemon runs"));
+        assert!(held("board2mqtt", Model::Other).contains("another board2mqtt runs"));
     }
 
     #[test]
@@ -341,11 +343,16 @@ mod tests {
         let chip = |path: &str, label: &str| ChipFound { path: path.into(), label: label.into(), lines: 44 };
         let all =
             [chip("/dev/gpiochip0", "INT33FC:00"), chip("/dev/gpiochip2", "INT33FC:02"), chip("/dev/gpiochip3", "x")];
-        let path = |label| labelled(label, "/dev/absent".into(), &all);
+        let path = |label| labelled(Path::new("/"), label, "/dev/absent".into(), &all);
         assert_eq!(path("INT33FC:02"), Ok(PathBuf::from("/dev/gpiochip2")));
         assert_eq!(path("INT33FC:07"), Ok(PathBuf::from("/dev/absent")));
+        let closed = [ChipFound { path: "/dev/gpiochip0".into(), label: String::new(), lines: 0 }];
+        let reason =
+            |label| labelled(Path::new("/"), label, "/dev/absent".into(), &closed).map_err(|failure| failure.reason);
+        assert_eq!(reason("INT33FC:02"), Err(Reason::Permission), "it may be that one");
+        assert_eq!(reason("gpiochip7"), Ok(PathBuf::from("/dev/absent")), "that is no label");
         let twice = [chip("/dev/gpiochip0", "x"), chip("/dev/gpiochip3", "x")];
-        let failure = labelled("x", PathBuf::new(), &twice).expect_err("two chips");
+        let failure = labelled(Path::new("/"), "x", PathBuf::new(), &twice).expect_err("two chips");
         assert_eq!(failure.reason, Reason::Absent);
         assert!(
             failure.detail.starts_with("x is the label of several chips, there is gpiochip0 (x, 44 lines)"),
