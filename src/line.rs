@@ -11,9 +11,9 @@ use std::path::PathBuf;
 pub enum LineId {
     /// By its name in the device tree, such as `GPIO17` or `P9_12`.
     Name(String),
-    /// By chip (`gpiochip0` or `/dev/gpiochip0`) and offset.
+    /// By chip (`gpiochip0`, `/dev/gpiochip0` or its label) and offset.
     Offset {
-        /// The chip's name or path.
+        /// The chip's name, path or label.
         chip: String,
         /// The line's offset on the chip.
         offset: u32,
@@ -35,7 +35,7 @@ impl fmt::Display for LineId {
 pub enum PwmId {
     /// The channel behind a named line (on a Raspberry Pi GPIO12, 13, 18, 19).
     Line(String),
-    /// A sysfs chip (`pwmchip0`) and channel.
+    /// A sysfs chip (`pwmchip0`, or its device's name) and channel.
     Channel {
         /// The chip's name.
         chip: String,

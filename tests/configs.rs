@@ -50,6 +50,32 @@ fn every_file_is_accepted_without_a_warning() {
     }
 }
 
+/// The cells of the README's table of boards, by the file that the row links to.
+fn readme_boards() -> Vec<(String, String)> {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let rows = readme.lines().filter(|line| line.starts_with("| [") && line.contains("](configs/boards/"));
+    let file = |row: &str| Some(row.split_once("](configs/boards/")?.1.split_once(')')?.0.to_owned());
+    rows.map(|row| (file(row).expect("a link"), row.to_owned())).collect()
+}
+
+#[test]
+fn every_board_has_its_file_and_its_row_with_the_same_bus_and_lines() {
+    let boards = readme_boards();
+    let names: Vec<_> = files(&folder().join("boards"));
+    assert_eq!((names.len(), boards.len()), (10, 10));
+    for path in names {
+        let (config, plan) = accepted(&path);
+        assert!(config.mqtt.username.is_some() && config.mqtt.password.is_some(), "{}", path.display());
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let (_, row) = boards.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("{name} has a row"));
+        let place = plan.sensors[0].place.as_ref().expect("a bus");
+        let (input, output) = (&plan.inputs[0].spec.line, &plan.outputs[0].spec.drive);
+        for what in [place.bus.display().to_string(), input.to_string(), output.to_string()] {
+            assert!(row.contains(&format!("`{what}`")), "{name}: `{what}` in {row}");
+        }
+    }
+}
+
 #[test]
 fn every_driver_has_its_sample() {
     let mut drivers = BTreeSet::new();

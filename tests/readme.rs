@@ -292,6 +292,39 @@ fn two_agents_with_one_name_are_told_as_the_readme_says() {
     });
 }
 
+/// What stands in the README's table of hardware for what differs from board to board.
+const EXAMPLES: [&str; 11] = [
+    "/dev/i2c-1 0x76",
+    "/dev/i2c-1",
+    "(/dev/gpiochip0:17)",
+    "/dev/gpiochip4",
+    "GPIO17",
+    "GPIO71",
+    "bmp280",
+    "pwmchip2",
+    "NC",
+    "12",
+    "i2c",
+];
+
+#[test]
+fn what_the_hardware_lacks_is_said_in_the_words_of_the_readme() {
+    let said: String =
+        ["adapter", "i2c", "lines", "pwm", "words"].map(|name| file(&format!("src/board/linux/{name}.rs"))).concat();
+    let readme = file("README.md");
+    let (_, table) = readme.split_once("<!-- hardware:begin -->").expect("the table's begin");
+    let (table, _) = table.split_once("<!-- hardware:end -->").expect("the table's end");
+    let cells = rows(table);
+    assert!(cells.len() >= 12, "{} rows", cells.len());
+    for row in cells {
+        let general =
+            EXAMPLES.iter().fold(row[0].trim_matches('`').to_owned(), |text, example| text.replace(example, "…"));
+        for words in general.split('…').map(str::trim).filter(|words| !words.is_empty()) {
+            assert!(said.contains(words), "`{words}` of `{}` is said nowhere", row[0]);
+        }
+    }
+}
+
 #[test]
 fn a_hangup_stops_the_daemon_in_order() {
     let server = Mosquitto::start();

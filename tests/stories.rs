@@ -87,7 +87,7 @@ fn the_beacon_follows_a_drone_that_a_second_agent_publishes() {
     let beacon = gateway("beaglebone-beacon.toml", "beaglebone").server(server.port()).start();
     state.wait_for("board2mqtt/beaglebone/beacon", "OFF");
     let mut drone = gateway("drone01.toml", "drone01").script(flight).server(server.port()).start();
-    let line = "gpiochip1:28";
+    let line = "P9_12";
     beacon.wait_for_levels(line, &["0", "1", "0", "1"]);
     state.wait_for("board2mqtt/beaglebone/beacon", "ON");
     // The drone dies up there; the beacon does not burn for ever on its last word.
@@ -226,7 +226,7 @@ fn over_tls(mut server: Mosquitto, watcher: &[String], recipe: impl Fn(Recipe, &
     let high = STILL.replace("30.48", "152.4");
     let mut drone = start("drone01.toml", "drone01", &high);
     watch.wait_for("sensors/drone01/altitude", "500 feet");
-    beacon.wait_for_levels("gpiochip1:28", &["0", "1"]);
+    beacon.wait_for_levels("P9_12", &["0", "1"]);
     watch.wait_for("board2mqtt/beaglebone/beacon", "ON");
     let (status, took) = drone.stop();
     assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");

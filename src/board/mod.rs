@@ -4,6 +4,7 @@
 //! its faults as a [`Failure`] already classified, so no driver ever looks at an errno.
 
 pub mod linux;
+mod model;
 mod nearest;
 pub mod raspberry_pi;
 pub mod simulated;

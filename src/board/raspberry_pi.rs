@@ -10,12 +10,13 @@
 //! does not show lines driven by registers.
 
 use super::linux::{self, Linux, Wanted};
+use super::model::{self, Model};
 use super::{Board, Bus, Input, Output};
 use crate::clock::Clock;
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId, PwmId};
 use crate::sample::{Failure, Reason};
 use rppal::gpio::{Gpio, Mode, OutputPin};
-use rppal::pwm::{Channel, Polarity, Pwm};
+use rppal::pwm::{Polarity, Pwm};
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
@@ -80,7 +81,9 @@ impl RaspberryPi {
         let (true, true, Some(_), Some(pin)) = (self.rppal, self.gpio_by_registers, self.family, bcm(name)) else {
             return Ok(None);
         };
-        if let Some(busy) = linux::find_line(self.linux.root(), line).ok().and_then(|found| found.held()) {
+        if let Some(busy) =
+            linux::find_line(self.linux.root(), line).ok().and_then(|found| found.held(self.linux.root()))
+        {
             return Err(busy);
         }
         match RegisterOutput::open(pin, active, initial) {
@@ -98,15 +101,15 @@ impl RaspberryPi {
     /// PWM on a named line. `Initial::Keep` goes to sysfs at once, because rppal switches a channel off when it opens it.
     fn line_pwm(&self, family: Family, line: &str, wanted: Wanted) -> Result<Box<dyn Output>, Failure> {
         let channel = channel_of(family, line)?;
+        let root = self.linux.root();
+        let number = pwm_chip(root, family).ok_or_else(|| no_pwm(root, line))?;
         if let (true, Initial::Level(level)) = (self.rppal, wanted.initial) {
-            match RppalPwm::open(channel, wanted, level) {
+            match RppalPwm::open(number, channel, wanted, level) {
                 Ok(pwm) => return Ok(Box::new(pwm)),
                 Err(error) => warn_once(&error),
             }
         }
-        let root = self.linux.root();
-        let chip = pwm_chip(root, family).ok_or_else(|| no_pwm(line))?;
-        let id = PwmId::Channel { chip, channel: u32::from(channel) };
+        let id = PwmId::Channel { chip: format!("pwmchip{number}"), channel: u32::from(channel) };
         linux::open_pwm(root, self.linux.clock(), &id, wanted)
     }
 }
@@ -147,14 +150,12 @@ fn warn_once(error: &dyn Display) {
     WARNED.call_once(|| log::warn!(error:%; "rppal is not usable here, the kernel's interfaces are used instead"));
 }
 
-/// Which Raspberry Pi the device tree describes: `compatible` is a list of NUL-terminated strings, the board's own first.
+/// Which Raspberry Pi the device tree describes.
 fn detect(root: &Path) -> Option<Family> {
-    let compatible = fs::read(root.join("proc/device-tree/compatible")).ok()?;
-    let mut entries = compatible.split(|byte| *byte == 0);
-    if !entries.clone().any(|entry| entry.starts_with(b"raspberrypi,")) {
-        return None;
-    }
-    Some(if entries.any(|entry| entry == b"brcm,bcm2712") { Family::Rp1 } else { Family::Bcm })
+    let compatible = model::compatible(root);
+    let is_pi = compatible.iter().any(|entry| entry.starts_with("raspberrypi,"));
+    let has_rp1 = compatible.iter().any(|entry| entry == "brcm,bcm2712");
+    is_pi.then_some(if has_rp1 { Family::Rp1 } else { Family::Bcm })
 }
 
 /// The BCM number in a line's name: `GPIO0` to `GPIO27`, the lines of the header.
@@ -177,9 +178,9 @@ fn channel_of(family: Family, line: &str) -> Result<u8, Failure> {
     })
 }
 
-/// The sysfs chip behind the header's lines, by its address in the SoC: its number depends on the kernel's version
-/// (on a Pi 5 pwmchip2, later pwmchip0), and other chips (fan, audio) stand beside it.
-fn pwm_chip(root: &Path, family: Family) -> Option<String> {
+/// The number of the sysfs chip behind the header's lines, found by its address in the SoC: it depends on the kernel's
+/// version (on a Pi 5 it is 2, since Linux 6.12 0; rppal's own guess is always 2), and other chips (fan, audio) stand beside it.
+fn pwm_chip(root: &Path, family: Family) -> Option<u8> {
     let address = match family {
         Family::Bcm => "20c000.pwm",
         Family::Rp1 => "98000.pwm",
@@ -188,13 +189,13 @@ fn pwm_chip(root: &Path, family: Family) -> Option<String> {
     entries.flatten().find_map(|entry| {
         let device = fs::read_link(entry.path().join("device")).ok()?;
         let matches = device.file_name()?.to_str()?.ends_with(address);
-        matches.then(|| entry.file_name().into_string().ok()).flatten()
+        matches.then(|| entry.file_name().to_str()?.strip_prefix("pwmchip")?.parse().ok()).flatten()
     })
 }
 
-fn no_pwm(line: &str) -> Failure {
-    let detail = format!("the pwm of {line} is not enabled: add dtoverlay=pwm or dtoverlay=pwm-2chan to config.txt");
-    Failure::new(Reason::Absent, detail)
+fn no_pwm(root: &Path, line: &str) -> Failure {
+    let remedy = Model::of(root).enable_pwm(Some(line));
+    Failure::new(Reason::Absent, format!("the pwm of {line} is not enabled: {remedy}"))
 }
 
 /// The physical level of a logical one.
@@ -242,11 +243,11 @@ impl Output for RegisterOutput {
 struct RppalPwm(Pwm);
 
 impl RppalPwm {
-    fn open(channel: u8, wanted: Wanted, level: Level) -> rppal::pwm::Result<Self> {
-        let polarity = if wanted.active == Active::Low { Polarity::Inverse } else { Polarity::Normal };
-        let duty = level.percent() / 100.0;
-        let channel = Channel::try_from(channel)?;
-        let mut pwm = Pwm::with_frequency(channel, f64::from(wanted.frequency_hz), duty, polarity, true)?;
+    fn open(chip: u8, channel: u8, wanted: Wanted, level: Level) -> rppal::pwm::Result<Self> {
+        let mut pwm = Pwm::with_pwmchip(chip, channel)?;
+        pwm.set_frequency(f64::from(wanted.frequency_hz), level.percent() / 100.0)?;
+        pwm.set_polarity(if wanted.active == Active::Low { Polarity::Inverse } else { Polarity::Normal })?;
+        pwm.enable()?;
         pwm.set_reset_on_drop(false);
         Ok(Self(pwm))
     }
@@ -351,7 +352,10 @@ mod tests {
         let root = root(PI_3);
         let failure = board(&root).output(&pwm("GPIO18"), Initial::Keep).err().expect("no chip");
         assert_eq!(failure.reason, Reason::Absent);
-        assert!(failure.detail.contains("dtoverlay=pwm"), "{failure}");
+        assert_eq!(
+            failure.detail,
+            "the pwm of GPIO18 is not enabled: add dtoverlay=pwm,pin=18,func=2 to config.txt and restart the board"
+        );
     }
 
     #[test]

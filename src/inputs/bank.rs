@@ -107,7 +107,7 @@ impl Cell {
 
     /// Closes the line and plans the next attempt: after 1 s, doubled each time, at most a minute.
     fn fail(&mut self, failure: Failure, now: Instant) {
-        if self.failure.is_none() {
+        if self.failure.as_ref().is_none_or(|before| before.reason != failure.reason) {
             warn!(
                 input = self.spec.name, line:% = self.spec.line, reason:% = failure.reason, detail = &*failure.detail;
                 "input cannot be read"

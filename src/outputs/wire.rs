@@ -42,7 +42,7 @@ impl Wire {
         Some(self.note(name, drive, found))
     }
 
-    /// Keeps the failure and logs when it comes and when it goes.
+    /// Keeps the failure and logs when it comes, when its cause changes and when it goes.
     fn note<T>(&mut self, name: &str, drive: &Drive, outcome: Result<T, Failure>) -> Option<T> {
         match outcome {
             Ok(done) => {
@@ -52,7 +52,7 @@ impl Wire {
                 Some(done)
             }
             Err(failure) => {
-                if self.failure.is_none() {
+                if self.failure.as_ref().is_none_or(|before| before.reason != failure.reason) {
                     warn!(output = name, line:% = drive, reason:% = failure.reason, detail = &*failure.detail; "output cannot be driven");
                 }
                 // A device that has gone (an unplugged expander) never comes back through the old handle.

@@ -36,10 +36,17 @@ pub struct Counts {
     pub failures: u64,
 }
 
+/// Whether a failing sensor's cause has changed so that a person is to be told: from or to one of the board's set-up. A
+/// chip that is out of order in one way when it is read, and in another when it is opened anew, is one failure.
+fn is_news(told: Reason, now: Reason) -> bool {
+    let is_of_the_set_up = |reason| matches!(reason, Reason::Absent | Reason::Permission | Reason::Busy);
+    told != now && (is_of_the_set_up(told) || is_of_the_set_up(now))
+}
+
 enum State {
     Unknown,
     Ok,
-    Failing { reason: Reason, since: Stamp, failures: u64, logged: bool },
+    Failing { failure: Failure, since: Stamp, failures: u64, logged: Option<Reason> },
 }
 
 struct Sensor {
@@ -230,7 +237,7 @@ impl Sensor {
             }
             State::Ok => {}
             before => {
-                if let State::Failing { failures, since, logged: true, .. } = before {
+                if let State::Failing { failures, since, logged: Some(_), .. } = before {
                     let seconds = stamp.at.since(since.at).as_secs();
                     log::info!(sensor = self.name.as_str(), failures, seconds; "sensor is back");
                 }
@@ -241,15 +248,16 @@ impl Sensor {
     }
 
     fn failed(&mut self, failure: &Failure, stamp: Stamp, outbox: &mut Outbox) {
-        let (since, failures, same, logged) = match self.state {
-            State::Failing { since, failures, reason, logged } => {
-                (since, failures + 1, reason == failure.reason && !(failures + 1).is_power_of_two(), logged)
+        let (since, failures, same, logged) = match &self.state {
+            State::Failing { since, failures, failure: before, logged } => {
+                (*since, failures + 1, before.reason == failure.reason && !(failures + 1).is_power_of_two(), *logged)
             }
-            _ => (stamp, 1, false, false),
+            _ => (stamp, 1, false, None),
         };
         log::debug!(sensor = self.name.as_str(), reason:% = failure.reason, detail = failure.detail.as_ref(); "no sample");
-        let logged = logged || self.log_failure(failure, stamp);
-        self.state = State::Failing { reason: failure.reason, since, failures, logged };
+        let news = logged.is_none_or(|told| is_news(told, failure.reason));
+        let logged = if news { self.log_failure(failure, stamp).or(logged) } else { logged };
+        self.state = State::Failing { failure: failure.clone(), since, failures, logged };
         if failures == 1 {
             self.tell_status(outbox);
             self.forget_values(outbox);
@@ -259,15 +267,15 @@ impl Sensor {
         }
     }
 
-    /// Whether a person was told.
-    fn log_failure(&mut self, failure: &Failure, stamp: Stamp) -> bool {
+    /// What a person was told, if anything.
+    fn log_failure(&mut self, failure: &Failure, stamp: Stamp) -> Option<Reason> {
         let (sensor, reason, detail) = (self.name.as_str(), failure.reason.as_str(), failure.detail.as_ref());
         match self.told.failure(stamp.at) {
             Tell::Failure => log::warn!(sensor, reason, detail; "sensor fails"),
             Tell::Flapping => log::warn!(sensor, reason, detail; "sensor fails again and again, told less often now"),
-            Tell::Nothing => return false,
+            Tell::Nothing => return None,
         }
-        true
+        Some(failure.reason)
     }
 
     /// What was measured before a failure does not filter what comes after it.
@@ -293,8 +301,11 @@ impl Sensor {
     fn tell_health(&mut self, stamp: Stamp, outbox: &mut Outbox) {
         self.reference_told = stamp;
         let Some(slot) = self.health else { return };
-        let health = match self.state {
-            State::Failing { reason, since, failures, .. } => Health::Failing { reason, since: since.into(), failures },
+        let health = match &self.state {
+            State::Failing { failure, since, failures, .. } => {
+                let (reason, detail) = (failure.reason, failure.detail.as_ref());
+                Health::Failing { reason, detail, since: (*since).into(), failures: *failures }
+            }
             State::Unknown | State::Ok => Health::Ok,
         };
         let reference = self.reference.as_ref().map(|reference| reference.told(stamp.at)).unwrap_or_default();

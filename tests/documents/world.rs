@@ -23,12 +23,17 @@ const USERS: [&str; 4] = ["root", "board2mqtt", "mosquitto", "mosquitto:"];
 /// The password of everybody.
 const PASSWORD: &str = "secret";
 /// Commands of others, exactly as they are.
-const VERBATIM: [&str; 5] = [
+const VERBATIM: [&str; 10] = [
     "cargo install cross --locked",
     "python3 -m venv ~/.local/share/zig",
     "~/.local/share/zig/bin/pip install cargo-zigbuild ziglang",
     "raspi-config nonint do_i2c 0",
     "journalctl -u board2mqtt",
+    "ls /dev/i2c-* /dev/gpiochip*",
+    "i2cdetect -l",
+    "i2cdetect -y 1",
+    "gpiodetect",
+    "gpioinfo",
 ];
 
 /// The sandbox.

@@ -30,8 +30,8 @@ impl Recipe {
     /// With a file of `configs/` as it stands, on a simulated board, and `password` in the file it asks for.
     pub fn shipped(name: &str, password: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the agent");
-        let path = folder.path().join(name);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+        let path = folder.path().join(source.file_name().expect("a file's name"));
         std::fs::copy(source, &path).expect("a shipped configuration");
         Self::in_folder(folder, path).file("password", password).set("BOARD__KIND", "simulated")
     }

@@ -101,7 +101,7 @@ fn is_unsupported(error: &gpiocdev::Error) -> bool {
 fn request_failure(root: &Path, line: &Found, error: &gpiocdev::Error) -> Failure {
     let again = || {
         let chip = gpiocdev::Chip::from_path(&line.chip).ok()?;
-        Found::from_info(&line.chip, chip.line_info(line.offset).ok()?).held()
+        Found::from_info(&line.chip, "", chip.line_info(line.offset).ok()?).held(root)
     };
     let unnamed = || Failure::new(Reason::Busy, format!("{} is held by another program or driver", line.describe()));
     match lines::errno(error) {

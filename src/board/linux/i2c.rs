@@ -3,6 +3,7 @@
 //! The kernel serialises transfers of several devices on one bus. Nothing here cancels a transfer: the adapter's own
 //! time-out is asked for, and whether a driver keeps it is the driver's affair.
 
+use super::adapter::Adapter;
 use super::transfer::{self, MAX_MESSAGE, Wire};
 use super::words;
 use crate::board::BusFault;
@@ -11,10 +12,9 @@ use crate::sample::{Failure, Reason};
 use embedded_hal::i2c::{ErrorType, I2c, Operation};
 use linux_embedded_hal::i2cdev::core::{I2CMessage, I2CTransfer};
 use linux_embedded_hal::i2cdev::linux::{LinuxI2CDevice, LinuxI2CError, LinuxI2CMessage};
-use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Sets the adapter's time-out in units of 10 ms (`linux/i2c-dev.h`).
@@ -31,23 +31,17 @@ enum Stage {
 pub(super) struct Place {
     device: LinuxI2CDevice,
     selected: u8,
-    found: Surroundings,
-}
-
-/// What sysfs tells about a bus, for the words of a failure.
-struct Surroundings {
-    root: PathBuf,
-    bus: PathBuf,
+    adapter: Adapter,
 }
 
 impl Place {
     /// Opens the bus and takes the address; `timeout` becomes the time-out of the whole adapter.
     pub(super) fn open(root: &Path, place: &I2cPlace, timeout: Duration) -> Result<Self, Failure> {
-        let found = Surroundings { root: root.to_owned(), bus: place.bus.clone() };
+        let adapter = Adapter { root: root.to_owned(), bus: place.bus.clone() };
         let device = LinuxI2CDevice::new(&place.bus, u16::from(place.address))
-            .map_err(|error| found.failure(&io_error(error), Stage::Open, place.address))?;
+            .map_err(|error| failure(&adapter, &io_error(error), Stage::Open, place.address))?;
         set_timeout(&device, timeout, &place.bus);
-        Ok(Self { device, selected: place.address, found })
+        Ok(Self { device, selected: place.address, adapter })
     }
 
     /// i2c-dev checks for a kernel driver when an address is selected, so `busy` may come from here too.
@@ -55,7 +49,7 @@ impl Place {
         if self.selected != address {
             self.device
                 .set_slave_address(u16::from(address))
-                .map_err(|error| BusFault(self.found.failure(&io_error(error), Stage::Open, address)))?;
+                .map_err(|error| BusFault(failure(&self.adapter, &io_error(error), Stage::Open, address)))?;
             self.selected = address;
         }
         Ok(())
@@ -70,7 +64,7 @@ impl I2c for Place {
     fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), BusFault> {
         self.select(address)?;
         transfer::carry_out(&mut self.device, operations)
-            .map_err(|error| BusFault(self.found.failure(&error, Stage::Transfer, address)))
+            .map_err(|error| BusFault(failure(&self.adapter, &error, Stage::Transfer, address)))
     }
 }
 
@@ -116,7 +110,8 @@ fn set_timeout(device: &LinuxI2CDevice, timeout: Duration, bus: &Path) {
 fn reason(errno: i32, stage: Stage, timeout_is_nack: bool, kernel_driver: bool) -> Reason {
     match (errno, stage) {
         (libc::EACCES | libc::EPERM, _) => Reason::Permission,
-        (libc::ENOENT, _) | (libc::ENXIO | libc::ENODEV | libc::ENOTTY, Stage::Open) => Reason::Absent,
+        (libc::ENOENT | libc::ENOTDIR, _) => Reason::Absent,
+        (libc::ENXIO | libc::ENODEV | libc::ENOTTY | libc::EISDIR, Stage::Open) => Reason::Absent,
         (libc::ENXIO | libc::ENODEV | libc::EREMOTEIO, Stage::Transfer) => Reason::Nack,
         (libc::ETIMEDOUT, _) if timeout_is_nack => Reason::Nack,
         (libc::ETIMEDOUT, _) => Reason::Timeout,
@@ -127,112 +122,51 @@ fn reason(errno: i32, stage: Stage, timeout_is_nack: bool, kernel_driver: bool) 
     }
 }
 
-impl Surroundings {
-    fn failure(&self, error: &io::Error, stage: Stage, address: u8) -> Failure {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        let owner = (errno == libc::EBUSY).then(|| self.owner(address)).flatten();
-        let imx = errno == libc::ETIMEDOUT && self.adapter_driver().is_some_and(|driver| driver.contains("imx"));
-        let reason = reason(errno, stage, imx, owner.is_some());
-        let place = I2cPlace { bus: self.bus.clone(), address };
-        let detail = match reason {
-            Reason::Permission => return words::permission(&self.root, &self.bus),
-            Reason::Absent => self.remedy(),
-            Reason::Nack if imx => format!("nothing answered at {place} before the adapter's time-out"),
-            Reason::Nack => format!("nothing answered at {place}"),
-            Reason::Timeout => {
-                format!("{place} did not finish in time: a chip stretches the clock or holds the bus low")
-            }
-            Reason::Busy => self.busy(&place, owner),
-            Reason::Driver if errno == libc::EMSGSIZE => format!("a message to {place} exceeds {MAX_MESSAGE} bytes"),
-            Reason::Driver => format!("the adapter of {place} cannot do this transfer: {error}"),
-            _ => format!("the bus of {place} failed: {error}"),
-        };
-        Failure::new(reason, detail)
-    }
-
-    fn busy(&self, place: &I2cPlace, owner: Option<String>) -> String {
-        let chip = self.device_folder(place.address);
-        match (owner, chip) {
-            (Some(driver), Some(chip)) => {
-                format!("the kernel driver {driver} owns {place}: read the chip through /sys/bus/i2c/devices/{chip}")
-            }
-            _ => format!("another driver owns {place}"),
+/// A refused call with its word and its remedy.
+fn failure(adapter: &Adapter, error: &io::Error, stage: Stage, address: u8) -> Failure {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let owner = (errno == libc::EBUSY).then(|| adapter.owner(address)).flatten();
+    let imx = errno == libc::ETIMEDOUT && adapter.driver().is_some_and(|driver| driver.contains("imx"));
+    let reason = reason(errno, stage, imx, owner.is_some());
+    let place = I2cPlace { bus: adapter.bus.clone(), address };
+    let detail = match reason {
+        Reason::Permission => return words::permission(&adapter.root, &adapter.bus),
+        Reason::Absent => adapter.absence(),
+        Reason::Nack => nobody(adapter, &place),
+        Reason::Timeout => {
+            format!("{place} did not finish in time: a chip stretches the clock or holds the bus low")
         }
-    }
-
-    /// `N` of `/dev/i2c-N`, through links such as those of udev.
-    fn number(&self) -> Option<u32> {
-        let real = fs::canonicalize(&self.bus).unwrap_or_else(|_| self.bus.clone());
-        real.file_name()?.to_str()?.strip_prefix("i2c-")?.parse().ok()
-    }
-
-    /// The folder of a chip that the kernel knows, such as `1-0076`.
-    fn device_folder(&self, address: u8) -> Option<String> {
-        Some(format!("{}-{address:04x}", self.number()?))
-    }
-
-    /// The kernel driver bound to an address.
-    fn owner(&self, address: u8) -> Option<String> {
-        let chip = self.root.join("sys/bus/i2c/devices").join(self.device_folder(address)?);
-        link_name(&chip.join("driver"))
-    }
-
-    /// The driver of the adapter itself, such as `imx-i2c` or `i2c-bcm2835`.
-    fn adapter_driver(&self) -> Option<String> {
-        let adapter = self.root.join(format!("sys/bus/i2c/devices/i2c-{}", self.number()?));
-        link_name(&fs::canonicalize(adapter).ok()?.parent()?.join("driver"))
-    }
-
-    fn remedy(&self) -> String {
-        let bus = self.bus.display();
-        if self.bus.exists() {
-            return format!("{bus} is no I2C bus, or its adapter is gone");
-        }
-        let buses = buses(&self.root);
-        if buses.is_empty() {
-            return format!(
-                "{bus} does not exist, nor any other I2C bus: load i2c-dev (modprobe i2c-dev); on a Raspberry Pi \
-                 enable the bus with dtparam=i2c_arm=on in config.txt"
-            );
-        }
-        let named: Vec<String> = buses.iter().map(|number| format!("/dev/i2c-{number}")).collect();
-        let named = named.join(", ");
-        format!(
-            "{bus} does not exist, there is {named}: enable the bus in the device tree (on a Raspberry Pi with \
-             dtparam=i2c_arm=on in config.txt)"
-        )
-    }
+        Reason::Busy => owner.map_or_else(|| format!("another driver owns {place}"), |owner| owner.describe(&place)),
+        Reason::Driver if errno == libc::EMSGSIZE => format!("a message to {place} exceeds {MAX_MESSAGE} bytes"),
+        Reason::Driver => format!("the adapter of {place} cannot do this transfer: {error}"),
+        _ => format!("the bus of {place} failed: {error}"),
+    };
+    Failure::new(reason, detail)
 }
 
-/// The numbers of the I2C buses that have a device file, ascending.
-fn buses(root: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(root.join("dev")).into_iter().flatten().flatten();
-    let mut numbers: Vec<u32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("i2c-")?.parse().ok()).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-fn link_name(link: &Path) -> Option<String> {
-    Some(fs::read_link(link).ok()?.file_name()?.to_string_lossy().into_owned())
+fn nobody(adapter: &Adapter, place: &I2cPlace) -> String {
+    let look =
+        adapter.number().map_or_else(String::new, |number| format!(" (i2cdetect -y {number} shows who answers)"));
+    format!("nothing answered at {place}: check wiring, power and address{look}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn board() -> (tempfile::TempDir, Surroundings) {
+    fn board() -> (tempfile::TempDir, Adapter) {
         let root = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(root.path().join("dev")).expect("a folder");
         fs::create_dir_all(root.path().join("sys/bus/i2c/devices")).expect("a folder");
-        let found = Surroundings { root: root.path().to_owned(), bus: root.path().join("dev/i2c-1") };
-        fs::write(&found.bus, "").expect("a file");
-        (root, found)
+        let adapter = Adapter { root: root.path().to_owned(), bus: root.path().join("dev/i2c-1") };
+        fs::write(&adapter.bus, "").expect("a file");
+        (root, adapter)
     }
 
-    fn failure(found: &Surroundings, errno: i32, stage: Stage) -> Failure {
-        found.failure(&io::Error::from_raw_os_error(errno), stage, 0x76)
+    fn failure(adapter: &Adapter, errno: i32, stage: Stage) -> Failure {
+        super::failure(adapter, &io::Error::from_raw_os_error(errno), stage, 0x76)
     }
 
     #[test]
@@ -246,6 +180,8 @@ mod tests {
             (libc::ENODEV, Open, Reason::Absent),
             (libc::ENOENT, Open, Reason::Absent),
             (libc::ENOTTY, Open, Reason::Absent),
+            (libc::EISDIR, Open, Reason::Absent),
+            (libc::ENOTDIR, Open, Reason::Absent),
             (libc::ETIMEDOUT, Transfer, Reason::Timeout),
             (libc::EIO, Transfer, Reason::Bus),
             (libc::EAGAIN, Transfer, Reason::Bus),
@@ -267,12 +203,12 @@ mod tests {
 
     #[test]
     fn a_kernel_driver_is_named_at_open_and_at_the_first_transfer() {
-        let (root, found) = board();
+        let (root, adapter) = board();
         let chip = root.path().join("sys/bus/i2c/devices/1-0076");
         fs::create_dir(&chip).expect("a folder");
         symlink("/sys/bus/i2c/drivers/bmp280", chip.join("driver")).expect("a link");
         for stage in [Stage::Open, Stage::Transfer] {
-            let failure = failure(&found, libc::EBUSY, stage);
+            let failure = failure(&adapter, libc::EBUSY, stage);
             assert_eq!(failure.reason, Reason::Busy);
             assert!(failure.detail.contains("kernel driver bmp280"), "{failure}");
             assert!(failure.detail.contains("/sys/bus/i2c/devices/1-0076"), "{failure}");
@@ -281,37 +217,39 @@ mod tests {
 
     #[test]
     fn a_timeout_of_an_imx_adapter_means_that_nobody_answered() {
-        let (root, found) = board();
-        assert_eq!(failure(&found, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Timeout);
+        let (root, adapter) = board();
+        assert_eq!(failure(&adapter, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Timeout);
         let platform = root.path().join("sys/devices/21a0000.i2c");
         fs::create_dir_all(platform.join("i2c-1")).expect("a folder");
         symlink("/sys/bus/platform/drivers/imx-i2c", platform.join("driver")).expect("a link");
         symlink(platform.join("i2c-1"), root.path().join("sys/bus/i2c/devices/i2c-1")).expect("a link");
-        assert_eq!(failure(&found, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Nack);
+        assert_eq!(failure(&adapter, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Nack);
     }
 
     #[test]
-    fn an_absent_bus_says_how_to_get_one_and_which_there_are() {
-        let (root, found) = board();
-        let place = I2cPlace { bus: root.path().join("dev/i2c-7"), address: 0x48 };
-        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no such bus");
-        assert_eq!(failure.reason, Reason::Absent);
-        assert!(failure.detail.contains("there is /dev/i2c-1:"), "{failure}");
-        fs::remove_file(&found.bus).expect("a file");
-        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no such bus");
-        assert!(
-            failure.detail.contains("modprobe i2c-dev") && failure.detail.contains("dtparam=i2c_arm=on"),
-            "{failure}"
+    fn nobody_at_the_address_leads_to_wiring_and_to_a_look_at_the_bus() {
+        let (root, adapter) = board();
+        let failure = failure(&adapter, libc::EREMOTEIO, Stage::Transfer);
+        assert_eq!(
+            failure.to_string().replace(&root.path().display().to_string(), ""),
+            "nack: nothing answered at /dev/i2c-1 0x76: check wiring, power and address (i2cdetect -y 1 shows who answers)"
         );
     }
 
     #[test]
-    fn a_file_that_is_no_bus_is_absent() {
-        let (root, found) = board();
-        let place = I2cPlace { bus: found.bus, address: 0x48 };
-        let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no bus");
-        assert_eq!(failure.reason, Reason::Absent);
-        assert!(failure.detail.contains("is no I2C bus"), "{failure}");
+    fn what_is_no_bus_is_absent() {
+        let (root, adapter) = board();
+        for (bus, says) in [
+            (root.path().join("dev/i2c-7"), "does not exist"),
+            (adapter.bus, "is no I2C bus"),
+            (root.path().join("dev"), "is no I2C bus"),
+            ("/dev/null".into(), "is no I2C bus"),
+        ] {
+            let place = I2cPlace { bus, address: 0x48 };
+            let failure = Place::open(root.path(), &place, Duration::from_secs(1)).err().expect("no bus");
+            assert_eq!(failure.reason, Reason::Absent, "{failure}");
+            assert!(failure.detail.contains(says), "{failure}");
+        }
     }
 
     #[test]

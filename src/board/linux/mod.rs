@@ -3,6 +3,7 @@
 //! It owns the meaning of errno and the words that go with it. It keeps nothing between calls but the time-out asked of
 //! each bus. It detects no board and uses nothing that only one board has; see `raspberry_pi` for that.
 
+mod adapter;
 mod gpio;
 mod i2c;
 mod lines;

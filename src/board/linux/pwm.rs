@@ -6,6 +6,7 @@
 
 use super::words;
 use crate::board::Output;
+use crate::board::model::Model;
 use crate::clock::Clock;
 use crate::line::{Active, Initial, Level, PwmId};
 use crate::sample::{Failure, Reason};
@@ -16,6 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where the chips are, below the root.
+const CLASS: &str = "sys/class/pwm";
 /// How long the files of an exported channel, and udev's permission on them, may take.
 const APPEARS_WITHIN: Duration = Duration::from_secs(1);
 /// How often they are looked for.
@@ -32,14 +35,14 @@ pub(crate) struct Wanted {
     pub(crate) initial: Initial,
 }
 
-/// Opens `channel` of `chip` (`pwmchip0`).
+/// Opens a channel of a chip, which is named by its folder (`pwmchip0`) or by its device (`48302200.pwm`): the number of
+/// the folder depends on what else the kernel has found.
 pub(crate) fn open(root: &Path, clock: &dyn Clock, id: &PwmId, wanted: Wanted) -> Result<Box<dyn Output>, Failure> {
-    let class = root.join("sys/class/pwm");
     let (chip, channel) = match id {
         PwmId::Channel { chip, channel } => (chip, *channel),
-        PwmId::Line(line) => return Err(no_channel_behind(&class, line)),
+        PwmId::Line(line) => return Err(no_channel_behind(root, line)),
     };
-    let chip_folder = existing_chip(&class, chip, channel)?;
+    let chip_folder = existing_chip(root, chip, channel)?;
     let period = period_of(wanted.frequency_hz)?;
     let files = Files { root: root.to_owned(), folder: export(root, clock, &chip_folder, channel)? };
     let mut pwm = SysfsPwm::take_over(files, period, wanted.active)?;
@@ -55,51 +58,73 @@ fn period_of(frequency_hz: u32) -> Result<u64, Failure> {
     1_000_000_000_u64.checked_div(u64::from(frequency_hz)).ok_or_else(none)
 }
 
-fn existing_chip(class: &Path, chip: &str, channel: u32) -> Result<PathBuf, Failure> {
+fn existing_chip(root: &Path, chip: &str, channel: u32) -> Result<PathBuf, Failure> {
     let name = chip.rsplit('/').next().unwrap_or_default();
     let absent = |detail| Err(Failure::new(Reason::Absent, detail));
-    let Some((_, channels)) = chips(class).into_iter().find(|(found, _)| found == name) else {
-        return absent(format!("there is no pwm chip {chip}; there is {}", listed(class)));
+    let all = chips(root);
+    let Some(found) = all.iter().find(|found| found.name == name || found.device == name) else {
+        return absent(format!("there is no pwm chip {chip}; {}", listed(root, &all, None)));
     };
-    if channel >= channels {
-        return absent(format!("{name} has {channels} channels, counted from 0, so no {channel}"));
+    if channel >= found.channels {
+        return absent(format!("{} has {} channels, counted from 0, so no {channel}", found.name, found.channels));
     }
-    Ok(class.join(name))
+    Ok(root.join(CLASS).join(&found.name))
 }
 
-fn no_channel_behind(class: &Path, line: &str) -> Failure {
+fn no_channel_behind(root: &Path, line: &str) -> Failure {
+    let there = listed(root, &chips(root), Some(line));
     Failure::new(
         Reason::Absent,
-        format!(
-            "the kernel does not tell which pwm channel is behind {line}: give chip and channel; there is {}",
-            listed(class)
-        ),
+        format!("the kernel does not tell which pwm channel is behind {line}: give chip and channel; {there}"),
     )
 }
 
-/// The chips and how many channels each has, by name.
-fn chips(class: &Path) -> Vec<(String, u32)> {
-    let entries = fs::read_dir(class).into_iter().flatten().flatten();
-    let mut all: Vec<(String, u32)> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| name.starts_with("pwmchip"))?;
-            let channels = fs::read_to_string(entry.path().join("npwm")).ok()?.trim().parse().ok()?;
-            Some((name, channels))
-        })
-        .collect();
-    all.sort();
+/// A PWM chip.
+struct Chip {
+    /// Its folder's, `pwmchip0`.
+    name: String,
+    /// Its device's, `48302200.pwm`; empty where it has none.
+    device: String,
+    channels: u32,
+}
+
+/// The chips by name.
+fn chips(root: &Path) -> Vec<Chip> {
+    let entries = fs::read_dir(root.join(CLASS)).into_iter().flatten().flatten();
+    let chip = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok().filter(|name| name.starts_with("pwmchip"))?;
+        let channels = fs::read_to_string(entry.path().join("npwm")).ok()?.trim().parse().ok()?;
+        let device = fs::read_link(entry.path().join("device")).ok();
+        let device = device.and_then(|link| Some(link.file_name()?.to_str()?.to_owned())).unwrap_or_default();
+        Some(Chip { name, device, channels })
+    };
+    let mut all: Vec<Chip> = entries.filter_map(chip).collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
     all
 }
 
-fn listed(class: &Path) -> String {
-    let all: Vec<String> = chips(class).iter().map(|(chip, n)| format!("{chip} with {n} channels")).collect();
-    if all.is_empty() { "none: enable one in the device tree".to_owned() } else { all.join(", ") }
+/// `there is pwmchip0 (48302200.pwm, 2 channels)`, or how to get one.
+fn listed(root: &Path, all: &[Chip], line: Option<&str>) -> String {
+    let one = |chip: &Chip| match (&chip.name, &chip.device, chip.channels) {
+        (name, device, channels) if device.is_empty() => format!("{name} ({channels} channels)"),
+        (name, device, channels) => format!("{name} ({device}, {channels} channels)"),
+    };
+    match all.iter().map(one).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => format!("there is none: {}", Model::of(root).enable_pwm(line)),
+        some => format!("there is {some}"),
+    }
+}
+
+/// The folder of an exported channel: `pwm1`, on BeagleBoard.org's kernels `pwm-0:1` with the chip's number in front.
+fn exported(chip: &Path, channel: u32) -> Option<PathBuf> {
+    let number = chip.file_name()?.to_str()?.strip_prefix("pwmchip")?;
+    let names = [format!("pwm{channel}"), format!("pwm-{number}:{channel}")];
+    names.into_iter().map(|name| chip.join(name)).find(|folder| folder.exists())
 }
 
 /// Exports a channel if it is not, and waits until its files are there and may be written.
 fn export(root: &Path, clock: &dyn Clock, chip: &Path, channel: u32) -> Result<PathBuf, Failure> {
-    let folder = chip.join(format!("pwm{channel}"));
-    if !folder.exists() {
+    if exported(chip, channel).is_none() {
         let file = chip.join("export");
         fs::write(&file, channel.to_string()).map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => {
@@ -109,14 +134,17 @@ fn export(root: &Path, clock: &dyn Clock, chip: &Path, channel: u32) -> Result<P
         })?;
     }
     let until = clock.now() + APPEARS_WITHIN;
-    // udev gives the files to a group only after they have appeared.
-    while let Err(error) = OpenOptions::new().write(true).open(folder.join("duty_cycle")) {
-        if clock.now() >= until {
-            return Err(words::refused(root, &folder.join("duty_cycle"), "opening a channel", &error));
+    loop {
+        let folder = exported(chip, channel).unwrap_or_else(|| chip.join(format!("pwm{channel}")));
+        // udev gives the files to a group only after they have appeared.
+        match OpenOptions::new().write(true).open(folder.join("duty_cycle")) {
+            Ok(_) => return Ok(folder),
+            Err(error) if clock.now() >= until => {
+                return Err(words::refused(root, &folder.join("duty_cycle"), "opening a channel", &error));
+            }
+            Err(_) => clock.sleep(LOOK_EVERY),
         }
-        clock.sleep(LOOK_EVERY);
     }
-    Ok(folder)
 }
 
 /// The files of one channel.
@@ -248,6 +276,7 @@ impl Output for SysfsPwm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::model;
     use crate::clock::ManualClock;
 
     /// A tree with one exported channel 0 in the given state.
@@ -380,11 +409,38 @@ mod tests {
         let root = tree(0, 0, "normal", 0);
         let detail = |id: PwmId| failure(&root, &id).detail;
         assert_eq!(detail(id(2)), "pwmchip0 has 2 channels, counted from 0, so no 2");
-        let other = PwmId::Channel { chip: "pwmchip7".into(), channel: 0 };
-        assert_eq!(detail(other), "there is no pwm chip pwmchip7; there is pwmchip0 with 2 channels");
+        let other = || PwmId::Channel { chip: "pwmchip7".into(), channel: 0 };
+        assert_eq!(detail(other()), "there is no pwm chip pwmchip7; there is pwmchip0 (2 channels)");
         assert!(detail(PwmId::Line("GPIO18".into())).contains("give chip and channel; there is pwmchip0"));
         let traversal = PwmId::Channel { chip: "../../etc".into(), channel: 0 };
         assert_eq!(failure(&root, &traversal).reason, Reason::Absent);
+        let bare = model::tests::root("ti,am335x-bone-black\0ti,am335x-bone\0");
+        assert_eq!(
+            failure(&bare, &other()).detail,
+            "there is no pwm chip pwmchip7; there is none: with the universal cape, config-pin P9.14 pwm makes EHRPWM1A"
+        );
+    }
+
+    #[test]
+    fn a_chip_is_found_by_its_device_too() {
+        let root = tree(0, 0, "normal", 0);
+        let chip = root.path().join("sys/class/pwm/pwmchip0");
+        std::os::unix::fs::symlink("../../../48302200.pwm", chip.join("device")).expect("a link");
+        let by_device = PwmId::Channel { chip: "48302200.pwm".into(), channel: 0 };
+        open(root.path(), &ManualClock::default(), &by_device, wanted(40.0, Active::High)).expect("a channel");
+        assert_eq!(file(&root, "duty_cycle"), "16000");
+        let none = PwmId::Channel { chip: "48300200.pwm".into(), channel: 0 };
+        assert!(failure(&root, &none).detail.ends_with("there is pwmchip0 (48302200.pwm, 2 channels)"));
+    }
+
+    #[test]
+    fn a_channel_that_is_called_after_its_chip_is_found() {
+        let root = tree(0, 0, "normal", 0);
+        let chip = root.path().join("sys/class/pwm/pwmchip0");
+        fs::rename(chip.join("pwm0"), chip.join("pwm-0:0")).expect("a folder");
+        let mut pwm = opened(&root, wanted(40.0, Active::High));
+        assert_eq!(pwm.level().expect("a level").percent(), 40.0);
+        assert_eq!(fs::read_to_string(chip.join("pwm-0:0/duty_cycle")).expect("a file"), "16000\n");
     }
 
     #[test]

@@ -135,7 +135,8 @@ pub(in crate::config) static INPUT: Section = Section {
     ],
 };
 
-const CHIP: Key = key("chip", Kind::Text, Required, "`gpiochip0` or `/dev/gpiochip0`");
+const CHIP: Key =
+    key("chip", Kind::Text, Required, "`gpiochip0`, `/dev/gpiochip0`, or the label that `gpiodetect` shows");
 const LINE_OFFSET: Key = key("offset", Kind::Whole(0, 65_535), Required, "The line's number on the chip");
 static INPUT_LINE: Section = Section { path: "inputs.NAME.line", keys: &[CHIP, LINE_OFFSET] };
 static OUTPUT_LINE: Section = Section { path: "outputs.NAME.line", keys: &[CHIP, LINE_OFFSET] };
@@ -221,7 +222,12 @@ static PWM: Section = Section {
             Words("either this or `chip`"),
             "The line whose PWM is used, on a Raspberry Pi GPIO12, 13, 18 or 19",
         ),
-        key("chip", Kind::Text, Words("either this or `line`"), "The PWM chip, such as `pwmchip0`"),
+        key(
+            "chip",
+            Kind::Text,
+            Words("either this or `line`"),
+            "The PWM chip, such as `pwmchip0`, or its device, such as `48302200.pwm`",
+        ),
         key("channel", Kind::Whole(0, 255), Nothing, "The channel of `chip`"),
         key("frequency", Kind::Whole(1, 1_000_000), Required, "Hertz"),
     ],
