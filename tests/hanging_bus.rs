@@ -1,5 +1,5 @@
 //! A read that hangs in the kernel, on real threads and the real clock: it is noticed, it costs its own bus only, it ends when
-//! the bus does let go, and no thread is left behind.
+//! the bus does let go, and a fresh thread is started only where another adapter has come.
 
 mod support;
 
@@ -7,9 +7,10 @@ use board2mqtt::board::Board;
 use board2mqtt::board::simulated::{Fault, Parts, Simulated, SimulatedSensor};
 use board2mqtt::clock::{Clock, SystemClock};
 use board2mqtt::line::I2cPlace;
-use board2mqtt::poll::{Batch, Job, Poller, Resource};
+use board2mqtt::poll::{self, Batch, Found, Job, Resource};
 use board2mqtt::sensors;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use support::wait_for;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -28,8 +29,8 @@ struct Rig {
     /// Good values and failures by sensor.
     good: [usize; 3],
     bad: [usize; 3],
-    /// Sensors that were told to hang.
-    hanging: Vec<usize>,
+    /// What looks have found, by resource.
+    found: Vec<(usize, Found)>,
 }
 
 impl Rig {
@@ -46,25 +47,28 @@ impl Rig {
         let start = clock.now();
         let resources = [vec![0, 1], vec![2]].into_iter().enumerate().map(|(number, on_it)| {
             let jobs = on_it.iter().map(|sensor| job(*sensor)).collect();
-            let seam: Arc<dyn Board> = board.clone();
-            let poller = Poller::new(jobs, seam, clock.clone(), start);
-            let name = NAMES[on_it[0]].1.to_owned();
-            Resource::start(number, name, on_it, poller, clock.clone(), sender.clone()).expect("a thread")
+            let board: Arc<dyn Board> = board.clone();
+            let (name, clock, batches) = (NAMES[on_it[0]].1.to_owned(), clock.clone(), sender.clone());
+            Resource::start(poll::Parts { number, name, jobs, board, clock, start, batches }).expect("a thread")
         });
-        Self { resources: resources.collect(), board, batches, good: [0; 3], bad: [0; 3], hanging: Vec::new() }
+        Self { resources: resources.collect(), board, batches, good: [0; 3], bad: [0; 3], found: Vec::new() }
     }
 
     /// What the agent's loop does with batches and deadlines.
     fn turn(&mut self) {
         while let Ok(batch) = self.batches.try_recv() {
-            self.resources[batch.resource].reported(&batch);
+            if self.resources[batch.resource].reported(&batch).is_none() {
+                continue;
+            }
             for report in &batch.reports {
                 let counts = if report.sample.is_ok() { &mut self.good } else { &mut self.bad };
                 counts[report.sensor] += 1;
             }
         }
         let now = SystemClock.now();
-        self.hanging.extend(self.resources.iter_mut().filter_map(|resource| resource.hanging(now)));
+        for (number, resource) in self.resources.iter_mut().enumerate() {
+            self.found.extend(resource.look(now).map(|found| (number, found)));
+        }
     }
 
     fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
@@ -72,6 +76,14 @@ impl Rig {
             self.turn();
             condition(self).then_some(())
         });
+    }
+
+    /// Whether the first bus has been looked after so often without a way past what hangs.
+    fn looked_in_vain(&mut self, times: usize) {
+        for _ in 0..times {
+            let before = self.resources[0].deadline();
+            self.until("the next look", |rig| rig.resources[0].deadline() > before);
+        }
     }
 
     fn fault(&self, fault: Option<Fault>) {
@@ -85,35 +97,70 @@ fn job(sensor: usize) -> Job {
     Job { sensor, driver, place: Some(place(sensor)), options: sensors::Options::default(), interval, deadline }
 }
 
+/// Threads are counted, so one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("a folder").count()
 }
 
 #[test]
 fn a_hanging_read_is_told_once_costs_its_own_bus_only_and_leaves_no_thread_behind() {
+    let _alone = alone();
     let before = threads();
     let mut rig = Rig::new();
     rig.until("all three sensors", |rig| rig.good.iter().all(|good| *good > 2));
     assert_eq!(threads(), before + 2, "one a bus");
 
     rig.fault(Some(Fault::Stuck));
-    rig.until("the hanging read to be noticed", |rig| !rig.hanging.is_empty());
+    rig.until("the hanging read to be noticed", |rig| !rig.found.is_empty());
     let (a, b, c) = (rig.good[0], rig.good[1], rig.good[2]);
     rig.until("the other bus to go on", |rig| rig.good[2] > c + 20);
-    assert_eq!(rig.hanging, [0], "told once");
+    assert_eq!(rig.found, [(0, Found::Hanging(0))], "told once");
     assert_eq!((rig.good[0], rig.good[1]), (a, b), "its neighbour waits behind it");
     assert_eq!(rig.bad[2], 0);
-    assert_eq!(rig.resources[0].sensors, [0, 1], "who is to be told as failing");
-    assert_eq!(threads(), before + 2, "no second thread for a bus that hangs");
+    assert_eq!(rig.resources[0].sensors().collect::<Vec<_>>(), [0, 1], "who is to be told as failing");
+    rig.looked_in_vain(2);
+    assert!(rig.resources[0].is_hanging() && !rig.resources[1].is_hanging());
+    assert_eq!(threads(), before + 2, "no second thread on an adapter that hangs: it would hang too");
 
     rig.fault(None);
     rig.until("both sensors to be back", |rig| rig.good[0] > a + 2 && rig.good[1] > b + 2);
     assert!(rig.bad[0] > 0, "the read that hung has failed");
+    assert!(!rig.resources[0].is_hanging());
 
     rig.fault(Some(Fault::Stuck));
-    rig.until("it to hang again", |rig| rig.hanging.len() == 2);
+    rig.until("it to hang again", |rig| rig.found.len() == 2);
     rig.resources.clear();
     wait_for("the healthy bus's thread to end", || (threads() == before + 1).then_some(()));
     rig.fault(None);
     wait_for("the thread that hung to end", || (threads() == before).then_some(()));
+}
+
+#[test]
+fn where_another_adapter_takes_the_path_the_bus_is_opened_anew_and_one_thread_at_most_is_left_behind() {
+    let _alone = alone();
+    let before = threads();
+    let mut rig = Rig::new();
+    rig.until("all three sensors", |rig| rig.good.iter().all(|good| *good > 2));
+    let control = rig.board.control();
+    let hangs = |(bus, found): &(usize, Found)| *bus == 0 && matches!(found, Found::Hanging(_));
+
+    control.replug(Path::new("/dev/i2c-1"));
+    rig.until("what was open to hang", |rig| rig.found.iter().any(hangs));
+    let [a, b, c] = rig.good;
+    rig.until("both sensors on the other adapter", |rig| rig.good[0] > a + 2 && rig.good[1] > b + 2);
+    assert_eq!(rig.found.last(), Some(&(0, Found::OpenedAnew)));
+    assert!(!rig.resources[0].is_hanging() && rig.good[2] > c);
+    assert_eq!(threads(), before + 3, "the first thread is left behind");
+
+    control.replug(Path::new("/dev/i2c-1"));
+    rig.until("it to hang again", |rig| rig.resources[0].is_hanging());
+    rig.looked_in_vain(2);
+    assert_eq!(threads(), before + 3, "a second one is not, as long as the first is there");
+    assert_eq!(rig.found.iter().filter(|found| hangs(found)).count(), 2);
+    assert_eq!(rig.bad[2], 0);
 }

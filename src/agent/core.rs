@@ -322,6 +322,11 @@ impl Core {
         self.sensors.failing()
     }
 
+    /// So many buses hang now.
+    pub fn buses_hanging(&mut self, count: usize) {
+        self.tally.hanging = count;
+    }
+
     /// So many more reports were dropped because this was too slow to take them.
     pub fn reports_dropped(&mut self, count: u64) {
         self.tally.reports_dropped(count);

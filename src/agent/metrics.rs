@@ -11,6 +11,8 @@ pub struct Tally {
     connects: u64,
     contradicted: bool,
     contradiction_told: bool,
+    /// Buses on which a read hangs now.
+    pub hanging: usize,
     reports_dropped: u64,
     /// What the outbox had dropped when that was last told.
     losses_told: u64,
@@ -33,6 +35,8 @@ pub struct Numbers {
     pub failures: u64,
     /// Sensors that fail now.
     pub failing: usize,
+    /// Buses on which a read hangs now.
+    pub hanging: usize,
     /// Messages published on live topics.
     pub published: u64,
     /// Readings sent as history.
@@ -57,6 +61,7 @@ impl Tally {
             connects: 0,
             contradicted: false,
             contradiction_told: false,
+            hanging: 0,
             reports_dropped: 0,
             losses_told: 0,
             losing: false,
@@ -124,6 +129,7 @@ impl Tally {
             readings: reads.reads,
             failures: reads.failures,
             failing: sensors.failing(),
+            hanging: self.hanging,
             published: counts.published,
             history: counts.history,
             buffered: outbox.waiting(),

@@ -17,7 +17,7 @@ use crate::clock::{Clock, Instant};
 use crate::mqtt::{self, Event, Session};
 use crate::outputs::SafeTable;
 use crate::plan::Plan;
-use crate::poll::{Batch, Job, Poller, Report, Resource};
+use crate::poll::{self, Batch, Found, Job, Poller, Report, Resource};
 use crate::state::StateFile;
 use crate::systemd::Notifier;
 use anyhow::Context;
@@ -154,7 +154,7 @@ impl Agent {
         if self.core.deadline().is_some_and(|at| now >= at) {
             self.core.tick();
         }
-        self.find_hanging(now);
+        self.look_after_buses(now);
         if self.core.take_read_all() {
             self.resources.iter().for_each(Resource::read_now);
             self.inline.read_now(now);
@@ -163,7 +163,7 @@ impl Agent {
         self.core.pump(&mut self.session);
         self.watch.follow(self.core.inputs());
         self.supervisor.turn(now, &self.core, self.session.is_connected());
-        let sensors = self.resources.iter().filter_map(Resource::deadline).min();
+        let sensors = self.resources.iter().map(Resource::deadline).min();
         let core = [self.core.deadline(), self.core.pump_deadline()];
         let all = core.into_iter().chain([sensors, self.inline.due(), self.supervisor.deadline()]);
         self.timer.set(all.flatten().min());
@@ -205,7 +205,7 @@ impl Agent {
     }
 
     fn take_batch(&mut self, batch: &Batch) {
-        let dropped = self.resources[batch.resource].reported(batch);
+        let Some(dropped) = self.resources[batch.resource].reported(batch) else { return };
         self.core.reports_dropped(dropped);
         self.core.samples(&batch.reports);
     }
@@ -215,12 +215,17 @@ impl Agent {
         self.watch.read(input);
     }
 
-    fn find_hanging(&mut self, now: Instant) {
+    fn look_after_buses(&mut self, now: Instant) {
         for resource in &mut self.resources {
-            if let Some(sensor) = resource.hanging(now) {
-                supervise::tell_hanging(resource, sensor, &mut self.core);
+            match resource.look(now) {
+                Some(Found::Hanging(sensor)) => supervise::tell_hanging(resource, sensor, &mut self.core),
+                Some(Found::OpenedAnew) => {
+                    log::warn!(bus = resource.name(); "another adapter has come, the bus is opened anew; the thread that hangs is left behind");
+                }
+                None => {}
             }
         }
+        self.core.buses_hanging(self.resources.iter().filter(|resource| resource.is_hanging()).count());
     }
 
     /// Outputs first; then what waits; then `offline`.
@@ -287,9 +292,8 @@ fn start_polling(
 ) -> anyhow::Result<Vec<Resource>> {
     let start = clock.now();
     let threads = jobs.into_iter().enumerate().map(|(number, (name, jobs))| {
-        let sensors = jobs.iter().map(|job| job.sensor).collect();
-        let poller = Poller::new(jobs, board.clone(), clock.clone(), start);
-        Resource::start(number, name, sensors, poller, clock.clone(), batches.clone())
+        let (board, clock, batches) = (board.clone(), clock.clone(), batches.clone());
+        Resource::start(poll::Parts { number, name, jobs, board, clock, start, batches })
     });
     threads.collect::<Result<_, _>>().context("a polling thread cannot be started")
 }

@@ -83,12 +83,12 @@ impl Supervisor {
 
 /// A read has gone on beyond its deadline: the sensor fails, and so do those that wait behind it.
 pub fn tell_hanging(resource: &Resource, hanging: usize, core: &mut Core) {
-    let name = core.sensors().name(hanging).to_owned();
-    for sensor in resource.sensors.iter().copied() {
+    let (name, bus) = (core.sensors().name(hanging).to_owned(), resource.name());
+    for sensor in resource.sensors() {
         let detail = if sensor == hanging {
-            format!("the read on {} does not end, the bus or the chip hangs", resource.name)
+            format!("the read on {bus} does not end, the bus or the chip hangs")
         } else {
-            format!("{} is held by the sensor `{name}`", resource.name)
+            format!("{bus} is held by the sensor `{name}`")
         };
         core.sensor_failed(sensor, Failure::new(Reason::Timeout, detail));
     }

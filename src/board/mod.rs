@@ -15,6 +15,7 @@ use crate::sample::{Failure, Reason};
 use embedded_hal::delay::DelayNs;
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,13 @@ pub trait Board: Send + Sync {
 
     /// Where a simulated board notes its output writes, as [`simulated::Trace::open`] takes it from any folder.
     fn trace(&self) -> Option<&str> {
+        None
+    }
+
+    /// The adapter behind a bus's path now, for as long as the path leads to it; `None` where there is none, or where nobody
+    /// can tell. Never blocks.
+    fn adapter(&self, bus: &Path) -> Option<Adapter> {
+        let _ = bus;
         None
     }
 
@@ -45,6 +53,15 @@ pub trait Board: Send + Sync {
     /// # Errors
     /// As for [`Board::output`].
     fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure>;
+}
+
+/// Tells one bus adapter from the next that takes its path: after it was unplugged and plugged again, or bound anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    /// The file system and the number of its device file, which is made anew with the adapter.
+    pub file: (u64, u64),
+    /// The device's own number.
+    pub device: u64,
 }
 
 /// A requested output.

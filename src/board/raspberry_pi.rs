@@ -11,7 +11,7 @@
 
 use super::linux::{self, Linux, Wanted};
 use super::model::{self, Model};
-use super::{Board, Bus, Input, Output};
+use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::Clock;
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId, PwmId};
 use crate::sample::{Failure, Reason};
@@ -121,6 +121,10 @@ impl Board for RaspberryPi {
             (Some(_), true) => "raspberry-pi",
             (Some(_), false) => "auto",
         }
+    }
+
+    fn adapter(&self, bus: &Path) -> Option<Adapter> {
+        self.linux.adapter(bus)
     }
 
     fn i2c(&self, place: &I2cPlace, deadline: Duration) -> Result<Bus, Failure> {

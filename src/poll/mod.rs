@@ -1,13 +1,16 @@
 //! Reading sensors: one thread a resource, each on absolute times, so that no bus ever waits for another.
 //!
-//! [`Poller`] is the schedule of one resource, without a thread; [`thread`] runs it on one. A read that fails is a report
-//! like any other. Reports leave in batches: what falls due together arrives together.
+//! [`Poller`] is the schedule of one resource, without a thread; `thread` runs it on one, and [`Resource`] is what the agent
+//! holds of that: it notices a read that hangs. A read that fails is a report like any other. Reports leave in batches: what
+//! falls due together arrives together.
 
+mod resource;
 pub mod schedule;
-pub mod thread;
+mod thread;
 
+pub use resource::{Found, Parts, Resource};
 pub use schedule::{Job, Poller};
-pub use thread::{Batch, Resource};
+pub use thread::Batch;
 
 use crate::clock::Stamp;
 use crate::sample::Sample;

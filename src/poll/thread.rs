@@ -1,12 +1,13 @@
-//! A thread that polls one resource, and the handle the agent holds.
+//! A thread that polls one resource.
 //!
-//! A transfer that hangs in the kernel cannot be cancelled: the thread is then left behind, and [`Resource::hanging`] is how
-//! the agent notices. Reports that the agent is too slow to take are kept up to a bound, then the oldest are dropped and counted.
+//! It does not know whether its read hangs: that is for [`super::resource`] to notice, from outside. Reports that the agent
+//! is too slow to take are kept up to a bound, then the oldest are dropped and counted.
 
 use super::{Poller, Report};
 use crate::clock::{Clock, Instant};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
@@ -27,6 +28,8 @@ pub struct Batch {
     pub reports: Vec<Report>,
     /// Which resource.
     pub resource: usize,
+    /// Which of its threads, from 0.
+    pub thread: u32,
     /// When the next read is due; `None` while more of this round is to come.
     pub next_due: Option<Instant>,
     /// Reports dropped so far because the agent did not take them.
@@ -48,29 +51,18 @@ struct Shared {
     since: AtomicU64,
 }
 
-/// The handle of a polled resource.
-pub struct Resource {
-    /// What it is, for people: a bus's path, or `none`.
-    pub name: String,
-    /// The sensors on it, by index in the plan.
-    pub sensors: Vec<usize>,
+/// The handle of a thread; it is asked to end when this is dropped.
+pub(super) struct Thread {
+    number: u32,
     shared: Arc<Shared>,
-    deadline: Duration,
-    /// When to look whether a read hangs.
-    check_at: Option<Instant>,
-    /// Reports that its thread has dropped so far.
-    dropped: u64,
+    handle: JoinHandle<()>,
 }
 
-impl Resource {
-    /// Starts polling. `number` comes back in each [`Batch`].
-    ///
-    /// # Errors
-    /// The thread could not be started.
+impl Thread {
+    /// Starts the thread `number` of `resource`; both come back in each [`Batch`].
     pub fn start(
-        number: usize,
-        name: String,
-        sensors: Vec<usize>,
+        resource: usize,
+        number: u32,
         poller: Poller,
         clock: Arc<dyn Clock>,
         batches: Sender<Batch>,
@@ -81,11 +73,15 @@ impl Resource {
             reading: AtomicU64::new(IDLE),
             since: AtomicU64::new(0),
         });
-        let deadline = poller.deadline();
-        let check_at = poller.due().map(|due| due + deadline);
-        let worker = Worker { number, poller, clock, shared: shared.clone(), batches, pending: Vec::new(), dropped: 0 };
-        std::thread::Builder::new().name(format!("poll-{number}")).stack_size(STACK).spawn(move || worker.run())?;
-        Ok(Self { name, sensors, shared, deadline, check_at, dropped: 0 })
+        let from = (resource, number);
+        let worker = Worker { from, poller, clock, shared: shared.clone(), batches, pending: Vec::new(), dropped: 0 };
+        let builder = std::thread::Builder::new().name(format!("poll-{resource}")).stack_size(STACK);
+        Ok(Self { number, shared, handle: builder.spawn(move || worker.run())? })
+    }
+
+    /// Which of its resource's threads it is.
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// Every sensor is to be read now.
@@ -93,30 +89,21 @@ impl Resource {
         self.wish(|wishes| wishes.read_now = true);
     }
 
-    /// A batch has come; how many reports were dropped since the one before.
-    pub fn reported(&mut self, batch: &Batch) -> u64 {
-        if let Some(due) = batch.next_due {
-            self.check_at = Some(due + self.deadline);
-        }
-        batch.dropped - std::mem::replace(&mut self.dropped, batch.dropped)
-    }
-
-    /// When to ask [`Resource::hanging`] again.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.check_at
-    }
-
-    /// The sensor whose read has gone on beyond the deadline; told once, until a batch comes.
-    pub fn hanging(&mut self, now: Instant) -> Option<usize> {
-        self.check_at.filter(|at| now >= *at)?;
-        let reading = self.shared.reading.load(Ordering::Acquire);
+    /// The sensor that is being read, and since when.
+    pub fn reading(&self) -> Option<(usize, Instant)> {
+        let sensor = Some(self.shared.reading.load(Ordering::Acquire)).filter(|sensor| *sensor != IDLE)?;
         let since = Instant::from_nanos(self.shared.since.load(Ordering::Acquire));
-        if reading == IDLE || now < since + self.deadline {
-            self.check_at = Some(if reading == IDLE { now } else { since } + self.deadline);
-            return None;
-        }
-        self.check_at = None;
-        usize::try_from(reading).ok()
+        Some((usize::try_from(sensor).ok()?, since))
+    }
+
+    /// Asks it to end; one that hangs in the kernel ends when that lets it go.
+    pub fn end(&self) {
+        self.wish(|wishes| wishes.stop = true);
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.handle.is_finished()
     }
 
     fn wish(&self, change: impl FnOnce(&mut Wishes)) {
@@ -125,15 +112,15 @@ impl Resource {
     }
 }
 
-impl Drop for Resource {
-    /// Asks the thread to end; one that hangs in the kernel ends when that lets it go.
+impl Drop for Thread {
     fn drop(&mut self) {
-        self.wish(|wishes| wishes.stop = true);
+        self.end();
     }
 }
 
 struct Worker {
-    number: usize,
+    /// Resource and thread.
+    from: (usize, u32),
     poller: Poller,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
@@ -156,14 +143,13 @@ impl Worker {
                 shared.reading.store(sensor as u64, Ordering::Release);
             };
             let mut reports = std::mem::take(&mut self.pending);
-            let Self { poller, clock, batches, dropped, number, .. } = &mut self;
+            let Self { poller, clock, batches, dropped, from, .. } = &mut self;
             poller.run(now, begin, |report| {
                 reports.push(report);
                 // A slow chip does not hold back what the others on its bus have measured.
                 if clock.now().since(now) > MAX_GATHER {
                     let part = std::mem::take(&mut reports);
-                    reports =
-                        send(batches, Batch { reports: part, resource: *number, next_due: None, dropped: *dropped });
+                    reports = send(batches, *from, part, None, *dropped);
                 }
             });
             self.shared.reading.store(IDLE, Ordering::Release);
@@ -178,8 +164,7 @@ impl Worker {
     /// Hands over what there is, or keeps it.
     fn offer(&mut self) {
         let reports = std::mem::take(&mut self.pending);
-        let batch = Batch { reports, resource: self.number, next_due: self.poller.due(), dropped: self.dropped };
-        self.pending = send(&self.batches, batch);
+        self.pending = send(&self.batches, self.from, reports, self.poller.due(), self.dropped);
     }
 
     /// Waits until a read is due or wished for, or kept reports are to be offered; `false` when the thread shall end.
@@ -208,8 +193,14 @@ impl Worker {
 }
 
 /// Hands a batch over; gives back what could not be.
-fn send(batches: &Sender<Batch>, batch: Batch) -> Vec<Report> {
-    match batches.try_send(batch) {
+fn send(
+    batches: &Sender<Batch>,
+    (resource, thread): (usize, u32),
+    reports: Vec<Report>,
+    next_due: Option<Instant>,
+    dropped: u64,
+) -> Vec<Report> {
+    match batches.try_send(Batch { reports, resource, thread, next_due, dropped }) {
         Ok(()) => Vec::new(),
         Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => batch.reports,
     }
@@ -220,9 +211,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::resource::Parts;
     use super::*;
-    use crate::board::simulated::{Parts, Simulated};
+    use crate::board::simulated;
     use crate::clock::SystemClock;
     use crate::poll::Job;
     use crate::sample::{Sample, Values};
@@ -245,33 +237,37 @@ mod tests {
         Driver { name: "quick", chips: "", accuracy: "", attach: Attach::None, quantities: &[], options: &[], open };
 
     const HOUR: Duration = Duration::from_secs(3600);
-    const DEADLINE: Duration = Duration::from_millis(500);
 
-    /// One sensor that is read now and then in an hour, and a channel that holds one batch.
-    fn start() -> (Resource, Sender<Batch>, Receiver<Batch>) {
+    /// One sensor that is read now and then in an hour, and a channel that holds so many batches.
+    pub fn parts(batches: usize) -> (Parts, Receiver<Batch>) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let board = Simulated::by_hand(Parts::default(), None, None, clock.clone()).expect("a board");
-        let options = Options::default();
-        let job = Job { sensor: 0, driver: &DRIVER, place: None, options, interval: HOUR, deadline: DEADLINE };
-        let poller = Poller::new(vec![job], Arc::new(board), clock.clone(), clock.now());
-        let (sender, receiver) = channel(1);
-        let nothing = Batch { reports: Vec::new(), resource: 7, next_due: None, dropped: 0 };
-        assert!(sender.try_send(nothing).is_ok(), "it is full now");
-        let resource = Resource::start(0, "none".into(), vec![0], poller, clock, sender.clone());
-        (resource.expect("a thread"), sender, receiver)
+        let board = simulated::Simulated::by_hand(simulated::Parts::default(), None, None, clock.clone());
+        let (options, deadline) = (Options::default(), Duration::from_millis(500));
+        let job = Job { sensor: 0, driver: &DRIVER, place: None, options, interval: HOUR, deadline };
+        let (batches, receiver) = channel(batches);
+        let (board, start, name) = (Arc::new(board.expect("a board")), clock.now(), "none".to_owned());
+        (Parts { number: 0, name, jobs: vec![job], board, clock, start, batches }, receiver)
     }
 
-    fn wait_for_read(resource: &Resource) {
-        let shared = &resource.shared;
-        while shared.since.load(Ordering::Acquire) == 0 || shared.reading.load(Ordering::Acquire) != IDLE {
+    /// An empty batch of the thread of that number.
+    pub fn batch(thread: u32, dropped: u64) -> Batch {
+        Batch { reports: Vec::new(), resource: 0, thread, next_due: None, dropped }
+    }
+
+    pub fn wait_for_read(thread: &Thread) {
+        while thread.shared.since.load(Ordering::Acquire) == 0 || thread.reading().is_some() {
             std::thread::yield_now();
         }
     }
 
     #[test]
     fn what_the_agent_could_not_take_is_offered_again_before_the_next_read() {
-        let (resource, _sender, mut receiver) = start();
-        wait_for_read(&resource);
+        let (parts, mut receiver) = parts(1);
+        let sender = parts.batches.clone();
+        assert!(sender.try_send(Batch { resource: 7, ..batch(0, 0) }).is_ok(), "it is full now");
+        let poller = Poller::new(parts.jobs.clone(), parts.board.clone(), parts.clock.clone(), parts.start);
+        let thread = Thread::start(0, 0, poller, parts.clock.clone(), sender).expect("a thread");
+        wait_for_read(&thread);
         assert_eq!(receiver.blocking_recv().map(|batch| batch.resource), Some(7));
         let begun = SystemClock.now();
         let batch = loop {
@@ -283,22 +279,5 @@ mod tests {
         };
         assert_eq!((batch.resource, batch.reports.len()), (0, 1));
         assert!(batch.next_due.is_some());
-    }
-
-    #[test]
-    fn a_check_that_finds_no_read_under_way_comes_again_later_not_at_once() {
-        let (mut resource, _sender, _receiver) = start();
-        let late = SystemClock.now() + HOUR + HOUR;
-        wait_for_read(&resource);
-        assert_eq!(resource.hanging(late), None);
-        assert_eq!(resource.deadline(), Some(late + DEADLINE));
-    }
-
-    #[test]
-    fn drops_are_told_once_for_each_resource() {
-        let (mut resource, _sender, _receiver) = start();
-        let batch = |dropped| Batch { reports: Vec::new(), resource: 0, next_due: None, dropped };
-        let told: Vec<_> = [0, 5, 5, 8].into_iter().map(|dropped| resource.reported(&batch(dropped))).collect();
-        assert_eq!(told, [0, 5, 0, 3]);
     }
 }

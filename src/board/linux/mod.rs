@@ -14,11 +14,12 @@ mod words;
 pub(super) use lines::find as find_line;
 pub(super) use pwm::{Wanted, open as open_pwm};
 
-use super::{Board, Bus, Input, Output};
+use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::Clock;
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, LineId};
 use crate::sample::Failure;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,6 +68,11 @@ impl Board for Linux {
         "linux"
     }
 
+    fn adapter(&self, bus: &Path) -> Option<Adapter> {
+        let file = std::fs::metadata(bus).ok()?;
+        Some(Adapter { file: (file.dev(), file.ino()), device: file.rdev() })
+    }
+
     fn i2c(&self, place: &I2cPlace, deadline: Duration) -> Result<Bus, Failure> {
         let timeout = self.adapter_timeout(&place.bus, deadline);
         i2c::Place::open(&self.root, place, timeout).map(Bus::new)
@@ -113,6 +119,21 @@ mod tests {
         for failure in failures {
             assert_eq!(failure.reason, Reason::Absent, "{failure}");
         }
+    }
+
+    #[test]
+    fn an_adapter_plugged_again_is_another_one() {
+        let (root, board) = empty_board();
+        let bus = root.path().join("i2c-7");
+        assert_eq!(board.adapter(&bus), None);
+        std::fs::write(&bus, b"").expect("a file");
+        let first = board.adapter(&bus).expect("an adapter");
+        assert_eq!(board.adapter(&bus), Some(first), "it stays the same");
+        // Made beside it, so that the file system cannot give the number away again.
+        let second = root.path().join("i2c-8");
+        std::fs::write(&second, b"").expect("a file");
+        std::fs::rename(&second, &bus).expect("in its place");
+        assert!(board.adapter(&bus).is_some_and(|now| now != first));
     }
 
     #[test]

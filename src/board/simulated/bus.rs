@@ -57,11 +57,16 @@ struct State {
     /// By address; `None` is the whole bus. The number tells one setting of a fault from the next.
     faults: BTreeMap<Option<u8>, (u64, Fault)>,
     settings: u64,
+    /// Every transfer hangs for ever.
+    unplugged: bool,
 }
 
 impl State {
     /// The fault a transfer to `address` meets: the whole bus's before the chip's own.
     fn fault(&self, address: u8) -> Option<(u64, Fault)> {
+        if self.unplugged {
+            return Some((self.settings, Fault::Stuck));
+        }
         self.faults.get(&None).or_else(|| self.faults.get(&Some(address))).copied()
     }
 }
@@ -105,6 +110,11 @@ impl SimulatedBus {
         self.0.changed.notify_all();
     }
 
+    /// Whatever is being transferred, or ever will be, hangs: its adapter is gone.
+    pub fn unplug(&self) {
+        self.state().unplugged = true;
+    }
+
     /// Opens the bus; transfers may go to any address.
     pub fn open(&self) -> Bus {
         Bus::new(self.clone())
@@ -117,7 +127,8 @@ impl SimulatedBus {
 
     /// Waits while this setting of a fault lasts.
     fn wait_until_lifted(&self, address: u8, setting: u64) {
-        let lasts = |state: &mut State| state.fault(address).is_some_and(|(current, _)| current == setting);
+        let lasts =
+            |state: &mut State| state.unplugged || state.fault(address).is_some_and(|(current, _)| current == setting);
         drop(self.0.changed.wait_while(self.state(), lasts).unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -53,6 +53,12 @@ impl Control {
         self.0.set_fault(&Place::Bus(bus.to_owned()), fault);
     }
 
+    /// Unplugs a bus's adapter in the middle of whatever it does and plugs another in: what was open on the first hangs for
+    /// ever, what opens anew finds the chips freshly switched on.
+    pub fn replug(&self, bus: &Path) {
+        self.0.replug(bus);
+    }
+
     /// Brings an input to a logical level, now.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub use control::Control;
 pub use script::{Script, ScriptError};
 pub use trace::Trace;
 
-use super::{Board, Bus, Input, Output};
+use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::{Clock, Instant};
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, LineId};
 use crate::sample::Failure;
@@ -123,6 +123,11 @@ impl Board for Simulated {
         self.world.lines.trace_target()
     }
 
+    fn adapter(&self, bus: &Path) -> Option<Adapter> {
+        let (number, _) = self.world.numbered(bus);
+        Some(Adapter { file: (0, number), device: 0 })
+    }
+
     /// Any bus exists; at a place without a sensor nobody answers. A simulated adapter cannot be told a deadline.
     fn i2c(&self, place: &I2cPlace, _deadline: Duration) -> Result<Bus, Failure> {
         Ok(self.world.bus(&place.bus).open())
@@ -144,7 +149,8 @@ struct World {
     parts: Parts,
     sky: Arc<Sky>,
     lines: Arc<Lines>,
-    buses: Mutex<HashMap<PathBuf, SimulatedBus>>,
+    /// By path, and how many adapters that path had before.
+    buses: Mutex<HashMap<PathBuf, (u64, SimulatedBus)>>,
     player: Mutex<Player>,
 }
 
@@ -170,12 +176,6 @@ impl World {
         let lines = Arc::new(Lines::new(clock.clone(), trace));
         let player = Mutex::new(Player::new(deeds));
         let world = Self { clock, start, parts, sky, lines, buses: Mutex::default(), player };
-        for sensor in &world.parts.sensors {
-            match chips::model(sensor.driver) {
-                Some(chip) => world.bus(&sensor.place.bus).add(sensor.place.address, chip),
-                None => log::warn!(driver = sensor.driver; "no model of this chip, nobody answers in its place"),
-            }
-        }
         for input in 0..world.parts.inputs.len() {
             world.drive_input(input, false, start);
         }
@@ -184,12 +184,36 @@ impl World {
 
     /// The bus of that path, made if need be.
     fn bus(&self, path: &Path) -> SimulatedBus {
-        let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || {
-            let sky = self.sky.clone();
-            SimulatedBus::new(path, self.clock.clone(), Arc::new(move |place| sky.weather(place)))
-        };
-        buses.entry(path.to_owned()).or_insert_with(make).clone()
+        self.numbered(path).1
+    }
+
+    /// The same, with the number of its adapter.
+    fn numbered(&self, path: &Path) -> (u64, SimulatedBus) {
+        self.buses().entry(path.to_owned()).or_insert_with(|| (0, self.new_bus(path))).clone()
+    }
+
+    fn buses(&self) -> MutexGuard<'_, HashMap<PathBuf, (u64, SimulatedBus)>> {
+        self.buses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A bus with the chips of its sensors, freshly switched on.
+    fn new_bus(&self, path: &Path) -> SimulatedBus {
+        let sky = self.sky.clone();
+        let bus = SimulatedBus::new(path, self.clock.clone(), Arc::new(move |place| sky.weather(place)));
+        for sensor in self.parts.sensors.iter().filter(|sensor| sensor.place.bus == path) {
+            match chips::model(sensor.driver) {
+                Some(chip) => bus.add(sensor.place.address, chip),
+                None => log::warn!(driver = sensor.driver; "no model of this chip, nobody answers in its place"),
+            }
+        }
+        bus
+    }
+
+    /// The adapter is unplugged in the middle of whatever it does, which then never ends, and another takes its path.
+    fn replug(&self, path: &Path) {
+        let (number, gone) = self.numbered(path);
+        gone.unplug();
+        self.buses().insert(path.to_owned(), (number + 1, self.new_bus(path)));
     }
 
     /// Brings an input (by index) to a logical level. A configuration may use its line as an output too: that is then the
@@ -228,6 +252,7 @@ impl World {
     fn act(&self, act: &Act, at: Instant) {
         match act {
             Act::Fault(place, fault) => self.set_fault(place, *fault),
+            Act::Replug(path) => self.replug(path),
             Act::Level(input, on) => self.drive_input(*input, *on, at),
             // The player has gone back to the first deed; the air is a function of time.
             Act::StartOver => {}
@@ -322,6 +347,22 @@ mod tests {
         control.set_fault("barometer", Some(Fault::Nack)).expect("a sensor");
         assert_eq!([identity(&board, 0x76), identity(&board, 0x77)], [Err(Reason::Nack), Ok(0x58)]);
         assert_eq!(control.set_fault("cellar", None).expect_err("no such sensor").reason, Reason::Absent);
+    }
+
+    #[test]
+    fn what_is_open_on_an_adapter_hangs_for_ever_when_another_takes_its_path() {
+        let (board, clock) = by_hand(Some("[[step]]\nat = \"10s\"\nbus = \"/dev/i2c-1\"\nfault = \"replugged\""));
+        let adapter = || board.adapter(Path::new(BUS)).expect("an adapter");
+        let first = adapter();
+        let mut open = board.i2c(&place(0x76), Duration::from_secs(1)).expect("a bus");
+        pass(&board, &clock, 10);
+        assert_ne!(adapter(), first);
+        // Its thread ends with this process.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(open.write(0x76, &[0xD0]).is_ok()));
+        assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "it must not return");
+        assert_eq!([identity(&board, 0x76), identity(&board, 0x77)], [Ok(0x58), Ok(0x58)]);
+        assert_ne!(adapter(), board.adapter(Path::new("/dev/i2c-2")).expect("an adapter"));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Deed {
 pub(super) enum Act {
     /// A fault begins, or ends.
     Fault(Place, Option<Fault>),
+    /// A bus's adapter is unplugged and another plugged in.
+    Replug(PathBuf),
     /// An input (by index) takes a logical level.
     Level(usize, bool),
     /// The next lap begins.
@@ -77,6 +79,9 @@ pub(super) fn compile(script: &Script, parts: &Parts) -> Result<Schedule, Script
             What::Air { sensor, target, over } => air[names.sensor(sensor)?].push(step.at, *over, *target),
             What::Fault { target, fault, lasts } => {
                 faults.push(Spell { at: step.at, place: names.place(target)?, fault: *fault, lasts: *lasts });
+            }
+            What::Replug { bus } => {
+                schedule.deeds.push(Deed { at: step.at, act: Act::Replug(names.bus(bus)?) });
             }
             What::Level { input, on, bounces } => {
                 schedule.deeds.extend(flips(step.at, names.input(input)?, *on, *bounces));
@@ -158,13 +163,15 @@ impl Names<'_> {
     fn place(&self, target: &Target) -> Result<Place, ScriptError> {
         match target {
             Target::Sensor(name) => self.sensor(name).map(Place::Sensor),
-            Target::Bus(name) => {
-                let mut buses: Vec<&str> = self.parts.sensors.iter().filter_map(|s| s.place.bus.to_str()).collect();
-                buses.sort_unstable();
-                buses.dedup();
-                self.index("bus", name, &buses).map(|index| Place::Bus(buses[index].into()))
-            }
+            Target::Bus(name) => self.bus(name).map(Place::Bus),
         }
+    }
+
+    fn bus(&self, name: &Name) -> Result<PathBuf, ScriptError> {
+        let mut buses: Vec<&str> = self.parts.sensors.iter().filter_map(|s| s.place.bus.to_str()).collect();
+        buses.sort_unstable();
+        buses.dedup();
+        self.index("bus", name, &buses).map(|index| buses[index].into())
     }
 
     fn index(&self, kind: &str, name: &Name, names: &[&str]) -> Result<usize, ScriptError> {

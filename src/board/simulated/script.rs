@@ -86,6 +86,8 @@ pub(super) enum What {
     Air { sensor: Name, target: Air, over: Duration },
     /// A fault begins, or ends (`None`).
     Fault { target: Target, fault: Option<Fault>, lasts: Option<Duration> },
+    /// A bus's adapter is unplugged in the middle of whatever it does, and another takes its path.
+    Replug { bus: Name },
     /// An input changes to a logical level, with bounces.
     Level { input: Name, on: bool, bounces: u16 },
 }
@@ -224,6 +226,7 @@ impl RawStep {
         match (self.sensor.clone(), self.bus.clone(), self.input.clone(), self.fault.clone()) {
             (Some(sensor), None, None, Some(fault)) => self.fault(Target::Sensor(sensor), &fault),
             (Some(sensor), None, None, None) => self.air(sensor),
+            (None, Some(bus), None, Some(fault)) if fault.get_ref() == "replugged" => self.replug(bus),
             (None, Some(bus), None, Some(fault)) => self.fault(Target::Bus(bus), &fault),
             (None, Some(bus), None, None) => wrong(bus.span(), "a bus needs a fault"),
             (None, None, Some(input), _) => self.level(input),
@@ -276,7 +279,7 @@ impl RawStep {
             ("bus", None) => Some(Fault::Bus),
             ("none", None) => None,
             (other, None) => Some(garbage(other).ok_or_else(|| {
-                let allowed = "nack, stuck, slow, garbage-ff, garbage-00, skipped, bus or none";
+                let allowed = "nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, none, or replugged for a bus";
                 (word.span(), format!("there is no fault {other:?}, allowed are {allowed}"))
             })?),
         };
@@ -284,6 +287,13 @@ impl RawStep {
         match (&self.lasts, fault) {
             (Some(lasts), None) => wrong(lasts.span(), "none lasts until the next fault"),
             _ => Ok(What::Fault { target, fault, lasts }),
+        }
+    }
+
+    fn replug(self, bus: Name) -> Result<What, Wrong> {
+        match self.lasts.or(self.delay) {
+            Some(stray) => wrong(stray.span(), "replugged takes no time: what hangs hangs for ever"),
+            None => Ok(What::Replug { bus }),
         }
     }
 
@@ -414,7 +424,11 @@ fault = "garbage-a5"
         let golden = [
             (
                 step("sensor = \"a\"\nfault = \"nak\""),
-                "flight.toml:4:9: there is no fault \"nak\", allowed are nack, stuck, slow, garbage-ff, garbage-00, skipped, bus or none",
+                "flight.toml:4:9: there is no fault \"nak\", allowed are nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, none, or replugged for a bus",
+            ),
+            (
+                step("bus = \"a\"\nfault = \"replugged\"\nlasts = \"1s\""),
+                "flight.toml:5:9: replugged takes no time: what hangs hangs for ever",
             ),
             (step("sensor = \"a\"\nfault = \"slow\""), "flight.toml:4:9: slow needs a delay, such as delay = \"2s\""),
             (step("sensor = \"a\"\nfault = \"nack\"\ndelay = \"1s\""), "flight.toml:4:9: only slow has a delay"),
