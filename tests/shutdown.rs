@@ -157,6 +157,24 @@ fn with_a_thousand_sensors_and_a_full_queue() {
 }
 
 #[test]
+fn with_a_disk_that_stalls() {
+    let rain = "[inputs.rain]\nline = \"GPIO22\"\ncount = { edge = \"falling\", per_pulse = 0.5, unit = \"mm\", interval = \"1s\" }\n";
+    let text = format!("{}{rain}", config(&format!("mqtt://127.0.0.1:{}", free_port())));
+    // Opening this for writing waits until somebody opens it for reading.
+    let fifo = |shell: &Shell| {
+        let made = std::process::Command::new("mkfifo").arg(shell.file("state/state.json.new")).status();
+        assert!(made.expect("mkfifo").success());
+    };
+    let mut shell = Shell::with(&text);
+    fifo(&shell);
+    let manager = Manager::new(&mut shell);
+    let daemon = shell.daemon();
+    manager.wait_for("READY=1");
+    let (done, _) = stops(&shell, daemon, libc::SIGTERM);
+    assert!(done.err.contains("state.json: the disk does not answer"), "{}", done.err);
+}
+
+#[test]
 fn asking_again_while_it_stops_changes_nothing() {
     let server = Mosquitto::start();
     let subscriber = server.subscribe(&["board2mqtt/bench/status"]);

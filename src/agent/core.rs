@@ -23,6 +23,7 @@ use crate::sample::Failure;
 use crate::state::{Calibration, StateFile};
 use crate::topic::QoS;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the core is made of besides the plan.
 pub struct Parts {
@@ -332,7 +333,7 @@ impl Core {
         self.tally.reports_dropped(count);
     }
 
-    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file written, history in a hurry.
+    /// Ordered stop, first part: outputs to their `on_exit` levels, the state file on its way, history in a hurry.
     pub fn shutdown(&mut self) {
         let now = self.clock.stamp();
         self.bank.shutdown(now);
@@ -340,7 +341,14 @@ impl Core {
         self.echo(now);
         self.outbox.hurry(now.at);
         self.tally.losses_over(&self.outbox);
-        if let Err(error) = self.state.write() {
+        if let Err(error) = self.state.write(now.at) {
+            log::error!(error:% = error; "state not written");
+        }
+    }
+
+    /// Ordered stop, last part: the state file is on disk, if the disk answers within `patience`.
+    pub fn finish_state(&mut self, patience: Duration) {
+        if let Err(error) = self.state.finish(patience, self.clock.now()) {
             log::error!(error:% = error; "state not written");
         }
     }

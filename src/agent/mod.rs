@@ -39,6 +39,8 @@ const BATCHES: usize = 64;
 const STOP_WITHIN: Duration = Duration::from_millis(1500);
 /// …of which what waits may take this much.
 const FLUSH_WITHIN: Duration = Duration::from_millis(1000);
+/// The state file gets at least this long, whatever the server took.
+const STATE_WITHIN: Duration = Duration::from_millis(100);
 
 /// Everything an agent needs.
 pub struct Setup {
@@ -118,7 +120,7 @@ impl Agent {
             board: setup.board.clone(),
             clock: setup.clock.clone(),
             store: setup.store,
-            state,
+            state: state.written_apart(),
             boot_id: boot_id(),
             drain_per_second: setup.drain_per_second,
         };
@@ -245,6 +247,8 @@ impl Agent {
         for token in self.session.close(rest).await {
             self.core.acked(token);
         }
+        let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
+        self.core.finish_state(rest.max(STATE_WITHIN));
         let left = self.core.outbox().waiting();
         if left > 0 {
             log::error!(readings = left; "readings lost, the server did not take them before the stop");
