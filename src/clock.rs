@@ -12,6 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// a board without a real-time clock starts in 1970 or at the date its image was made.
 const EARLIEST_PLAUSIBLE_MS: i64 = 1_767_225_600_000;
 
+/// Clocks that differ by more than this many milliseconds have not drifted apart: somebody has set one. A quartz of
+/// 100 ppm needs a week for it.
+const SET_MS: u64 = 60_000;
+
 /// Nanoseconds on `CLOCK_MONOTONIC`; only differences have a meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
@@ -60,6 +64,19 @@ impl Wall {
     }
 }
 
+/// The date of something that happened `ago` in this boot, when the clock said `told`, by what it says `now`.
+///
+/// That date stands unless somebody has set the clock since: then the old clock was wrong, and the date is counted back
+/// from now. So what was measured before the board learnt the date gets one as soon as it is known.
+pub fn date_of(told: Option<Wall>, ago: Duration, now: Option<Wall>) -> Option<Wall> {
+    let counted =
+        now.map(|now| Wall(now.0.saturating_sub_unsigned(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))));
+    match (told, counted) {
+        (Some(told), Some(counted)) if told.0.abs_diff(counted.0) > SET_MS => Some(counted),
+        (told, counted) => told.or(counted),
+    }
+}
+
 impl fmt::Display for Wall {
     /// RFC 3339, UTC, milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,8 +98,12 @@ pub struct Stamp {
 pub trait Clock: Send + Sync {
     /// The monotonic instant.
     fn now(&self) -> Instant;
+    /// What the wall clock says, right or wrong: for telling people, and for certificates.
+    fn date(&self) -> Wall;
     /// The date, `None` while it is known to be wrong.
-    fn wall(&self) -> Option<Wall>;
+    fn wall(&self) -> Option<Wall> {
+        Some(self.date()).filter(|date| date.0 >= EARLIEST_PLAUSIBLE_MS)
+    }
     /// Both.
     fn stamp(&self) -> Stamp {
         Stamp { at: self.now(), wall: self.wall() }
@@ -104,12 +125,6 @@ pub fn processor_time() -> Duration {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// What `CLOCK_REALTIME` says, right or wrong: for telling people, not for dating anything.
-pub fn date() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 fn read(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the duration of the call.
@@ -122,8 +137,9 @@ impl Clock for SystemClock {
         Instant(read(libc::CLOCK_MONOTONIC).as_nanos() as u64)
     }
 
-    fn wall(&self) -> Option<Wall> {
-        Some(date()).filter(|date| date.0 >= EARLIEST_PLAUSIBLE_MS)
+    fn date(&self) -> Wall {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn sleep_until(&self, instant: Instant) {
@@ -170,6 +186,11 @@ impl Clock for ManualClock {
         Instant(self.nanos.load(Ordering::Relaxed))
     }
 
+    /// 1970 while it is not known.
+    fn date(&self) -> Wall {
+        self.wall().unwrap_or(Wall(0))
+    }
+
     fn wall(&self) -> Option<Wall> {
         let ms = self.wall_ms.load(Ordering::Relaxed);
         (ms != i64::MIN).then_some(Wall(ms))
@@ -191,6 +212,20 @@ mod tests {
         assert_eq!(wall.to_string(), "2026-01-31T12:00:00.250Z");
         assert_eq!(Wall::parse("yesterday"), None);
         assert_eq!(Wall(-5).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_date_is_counted_back_once_it_is_known_and_after_the_clock_was_set() {
+        let at = |ms| Some(Wall(ms));
+        let hour = Duration::from_secs(3600);
+        let now = 1_800_000_000_000;
+        let then = now - 3_600_000;
+        assert_eq!(date_of(None, hour, at(now)), at(then), "it was not known then");
+        assert_eq!(date_of(None, hour, None), None, "and is not known now");
+        assert_eq!(date_of(at(then + 59_000), hour, at(now)), at(then + 59_000), "two clocks that drift");
+        assert_eq!(date_of(at(then - 86_400_000), hour, at(now)), at(then), "the clock was a day behind");
+        assert_eq!(date_of(at(then), hour, None), at(then), "the clock has been lost since");
+        assert_eq!(date_of(at(5), Duration::MAX, at(now)), at(i64::MIN), "nothing wraps");
     }
 
     #[test]

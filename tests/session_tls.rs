@@ -3,13 +3,16 @@
 
 mod support;
 
-use board2mqtt::mqtt::{Login, Options, Server, TlsFiles};
+use board2mqtt::clock::{Clock, Instant, SystemClock, Wall};
+use board2mqtt::mqtt::{Login, Options, Server, Session, TlsFiles};
 use board2mqtt::topic::QoS;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use support::mosquitto::{Mosquitto, make_ca};
+use support::mosquitto::{Mosquitto, free_port, make_ca};
 use support::session::{connected, disconnected, options, received, session, subscribed};
 use support::shipped::shipped;
 
@@ -75,16 +78,80 @@ async fn an_unknown_authority_is_told_with_the_remedy() {
     assert!(named || told.contains("install ca-certificates"), "{told}");
 }
 
+/// A board's clock that is off by so many days until somebody sets it.
+struct Unset {
+    off_by_days: AtomicI64,
+}
+
+impl Clock for Unset {
+    fn now(&self) -> Instant {
+        SystemClock.now()
+    }
+
+    fn date(&self) -> Wall {
+        Wall(SystemClock.date().0 + self.off_by_days.load(Ordering::SeqCst) * 86_400_000)
+    }
+
+    fn sleep_until(&self, instant: Instant) {
+        SystemClock.sleep_until(instant);
+    }
+}
+
+/// What a session over TLS says whose board is off by so many days; the pause after it is an hour.
+async fn off_by(days: i64, server: &Mosquitto) -> (Arc<Unset>, Session, String) {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let clock = Arc::new(Unset { off_by_days: AtomicI64::new(days) });
+    let mut options = tls("localhost", server);
+    (options.reconnect_min, options.reconnect_max) = (HOUR, HOUR);
+    let mut session = Session::new(options, clock.clone()).expect("options for a session");
+    let (told, pause) = disconnected(&mut session).await;
+    assert_eq!(pause, HOUR);
+    (clock, session, told)
+}
+
+fn year(date: Wall) -> String {
+    date.to_string()[..5].to_owned()
+}
+
 #[tokio::test]
-async fn an_expired_certificate_is_told_with_our_clock() {
-    let server = Mosquitto::with(|folder| {
-        make_ca(folder, "localhost", &[], 30);
-        fs::remove_file(folder.join("server.pem")).expect("the certificate");
-        make_ca(folder, "localhost", &[], -1);
-        listener(folder)
-    });
-    let cause = cause(tls("localhost", &server)).await;
-    assert!(cause.contains("has expired: renew it, or set this board's clock (this board's clock says 20"), "{cause}");
+async fn an_expired_certificate_is_told_with_its_end_and_our_clock() {
+    let server = server_for("localhost");
+    let (clock, _, told) = off_by(2_000, &server).await;
+    let end = year(Wall(SystemClock.date().0 + 30 * 86_400_000));
+    assert!(told.contains(&format!("has expired, it was valid until {end}")), "{told}");
+    let ours = year(clock.date());
+    let remedy = format!(": renew it, or set this board's clock (this board's clock says {ours}");
+    assert!(told.contains(&remedy), "{told}");
+}
+
+#[tokio::test]
+async fn a_clock_from_before_the_certificate_is_told_with_both_dates_and_the_next_attempt_comes_when_it_is_set() {
+    let server = server_for("localhost");
+    let (clock, mut session, told) = off_by(-20_000, &server).await;
+    let start = year(SystemClock.date());
+    assert!(told.contains(&format!("is valid from {start}")), "{told}");
+    let ours = year(clock.date());
+    assert!(told.contains(&format!("on: set this board's clock (this board's clock says {ours}")), "{told}");
+
+    // A clock that is set to another wrong date is worth another attempt, and no more.
+    session.clock_set();
+    assert!(disconnected(&mut session).await.1 > Duration::from_secs(60));
+    clock.off_by_days.store(0, Ordering::SeqCst);
+    session.clock_set();
+    connected(&mut session).await;
+    session.clock_set();
+    assert!(session.is_connected());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_does_not_hurry_what_another_cause_has_ended() {
+    let (clock, mut options) = (Arc::new(SystemClock), options("drone01", free_port()));
+    (options.reconnect_min, options.reconnect_max) = (Duration::from_secs(3600), Duration::from_secs(3600));
+    let mut session = Session::new(options, clock).expect("options for a session");
+    disconnected(&mut session).await;
+    session.clock_set();
+    let next = tokio::time::timeout(Duration::from_millis(200), session.event()).await;
+    assert!(next.is_err(), "{next:?}");
 }
 
 #[tokio::test]

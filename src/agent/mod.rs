@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use supervise::Supervisor;
-use timer::Timer;
+use timer::{ClockWatch, Timer};
 use tokio::sync::mpsc;
 use watch::Watch;
 
@@ -80,6 +80,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyh
             input = agent.watch.ready() => agent.input_ready(input),
             Some(request) = agent.requests.recv() => control::answer(&mut agent.core, request),
             () = agent.timer.elapsed() => {}
+            () = agent.clock_watch.set() => agent.clock_set(),
         }
     };
     agent.stop(why).await;
@@ -99,6 +100,7 @@ struct Agent {
     watch: Watch,
     requests: mpsc::Receiver<control::Request>,
     timer: Timer,
+    clock_watch: ClockWatch,
     supervisor: Supervisor,
     safe_table: Option<PathBuf>,
     // The socket's file is removed when this is dropped.
@@ -133,6 +135,7 @@ impl Agent {
         let (requests_sender, requests) = mpsc::channel(8);
         let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
         let timer = Timer::new().context("no timer")?;
+        let clock_watch = ClockWatch::new().context("no timer")?;
         Ok(Self {
             core,
             session,
@@ -144,6 +147,7 @@ impl Agent {
             watch: Watch::default(),
             requests,
             timer,
+            clock_watch,
             supervisor,
             safe_table,
             _control: control,
@@ -187,6 +191,11 @@ impl Agent {
             // The session has told the log; what is not subscribed cannot be answered.
             Event::SubscriptionRefused { .. } => {}
         }
+    }
+
+    fn clock_set(&mut self) {
+        log::info!(date:% = self.clock.date(); "the clock was set");
+        self.session.clock_set();
     }
 
     fn read_inline(&mut self, now: Instant) {

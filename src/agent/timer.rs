@@ -1,5 +1,5 @@
-//! The one timer of the main loop: a timerfd on the absolute monotonic clock, exact to the kernel's own precision, which
-//! the reactor's millisecond timers are not.
+//! The one timer of the main loop, a timerfd on the absolute monotonic clock, exact to the kernel's own precision, which
+//! the reactor's millisecond timers are not; and another that never goes off, but is cancelled when the wall clock is set.
 
 use crate::clock::Instant;
 use std::io;
@@ -23,16 +23,7 @@ impl Timer {
     /// # Errors
     /// The kernel has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no memory is passed; the result is checked.
-        let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new and nobody else's.
-        let owned = unsafe { OwnedFd::from_raw_fd(raw) };
-        // SAFETY: an owned descriptor is the same open file for as long as it lives, and the registration owns it.
-        let descriptor = unsafe { AsyncFd::register_with_interest(owned, Interest::READABLE) }?;
-        Ok(Self { descriptor, set_to: None })
+        Ok(Self { descriptor: timer_on(libc::CLOCK_MONOTONIC)?, set_to: None })
     }
 
     /// To go off at `deadline`. A deadline that only moves away a little is left to an early wake-up.
@@ -43,14 +34,10 @@ impl Timer {
         }
         // Zero would disarm it.
         let nanos = deadline.as_nanos().max(1);
-        let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let at =
             libc::timespec { tv_sec: (nanos / 1_000_000_000) as libc::time_t, tv_nsec: (nanos % 1_000_000_000) as _ };
-        let wanted = libc::itimerspec { it_interval: once, it_value: at };
-        let fd = self.descriptor.get_ref().as_raw_fd();
-        // SAFETY: `wanted` is a valid itimerspec for the duration of the call; the old value is not asked for.
-        let set = unsafe { libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &wanted, std::ptr::null_mut()) };
-        debug_assert_eq!(set, 0, "a valid time on an open timer");
+        let set = set(&self.descriptor, at, libc::TFD_TIMER_ABSTIME);
+        debug_assert!(set.is_ok(), "a valid time on an open timer");
         self.set_to = Some(deadline);
     }
 
@@ -63,6 +50,62 @@ impl Timer {
             Err(_) => std::future::pending().await,
         }
         self.set_to = None;
+    }
+}
+
+/// Tells that somebody has set the wall clock: by hand, or a time service that has learnt the date.
+///
+/// A clock that is only driven faster or slower is not set.
+pub struct ClockWatch(AsyncFd<OwnedFd>);
+
+impl ClockWatch {
+    /// Watches from now on. Wants a running reactor.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let descriptor = timer_on(libc::CLOCK_REALTIME)?;
+        let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
+        set(&descriptor, never, libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET)?;
+        Ok(Self(descriptor))
+    }
+
+    /// Waits until the clock is set.
+    pub async fn set(&mut self) {
+        loop {
+            let Ok(mut guard) = self.0.readable().await else { return std::future::pending().await };
+            guard.clear_ready();
+            let mut expirations = 0_u64;
+            // SAFETY: eight writable bytes, and the descriptor is open.
+            let read =
+                unsafe { libc::read(self.0.get_ref().as_raw_fd(), (&raw mut expirations).cast(), size_of::<u64>()) };
+            // It stays armed. Whatever else it might say is not that the clock was set.
+            if read < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ECANCELED) {
+                return;
+            }
+        }
+    }
+}
+
+fn timer_on(clock: libc::clockid_t) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: no memory is passed; the result is checked.
+    let raw = unsafe { libc::timerfd_create(clock, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let owned = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: an owned descriptor is the same open file for as long as it lives, and the registration owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(owned, Interest::READABLE) }?)
+}
+
+fn set(timer: &AsyncFd<OwnedFd>, at: libc::timespec, flags: libc::c_int) -> io::Result<()> {
+    let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let wanted = libc::itimerspec { it_interval: once, it_value: at };
+    // SAFETY: `wanted` is a valid itimerspec for the duration of the call; the old value is not asked for.
+    match unsafe { libc::timerfd_settime(timer.get_ref().as_raw_fd(), flags, &wanted, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -80,6 +123,13 @@ mod tests {
             timer.elapsed().await;
             assert!(SystemClock.now() >= at);
         }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_clock_that_nobody_sets_is_told_by_nobody() {
+        let mut watch = ClockWatch::new().expect("a kernel that can tell");
+        let told = tokio::time::timeout(Duration::from_millis(20), watch.set()).await;
+        assert!(told.is_err());
     }
 
     #[tokio::test(flavor = "current_thread")]

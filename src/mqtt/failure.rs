@@ -5,9 +5,9 @@
 
 use super::tls::Trust;
 use super::{MAX_INCOMING_PACKET, Server};
-use crate::clock;
+use crate::clock::Wall;
 use rumqttc::ConnectReturnCode;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use std::fmt;
 use std::io;
@@ -36,7 +36,7 @@ pub(super) struct Failure {
     /// In words; the same each time.
     pub cause: String,
     /// Our date, where the cause depends on it.
-    pub date: Option<String>,
+    pub date: Option<Wall>,
 }
 
 impl Failure {
@@ -49,7 +49,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause)?;
-        self.date.as_ref().map_or(Ok(()), |date| write!(f, " (this board's clock says {date})"))
+        self.date.map_or(Ok(()), |date| write!(f, " (this board's clock says {date})"))
     }
 }
 
@@ -177,11 +177,15 @@ fn certificate(reason: &CertificateError, server: &Server, trust: Option<&Trust>
             name(expected)
         )),
         Reason::NotValidForName => refused("is for another name: set mqtt.server to the name it has".into()),
-        Reason::Expired | Reason::ExpiredContext { .. } => {
-            dated(refused("has expired: renew it, or set this board's clock".into()))
+        Reason::ExpiredContext { time, not_after } => {
+            let why =
+                format!("has expired, it was valid until {}: renew it, or set this board's clock", date(*not_after));
+            Failure { date: Some(date(*time)), ..refused(why) }
         }
-        Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
-            dated(refused("is not valid yet: set this board's clock".into()))
+        Reason::Expired => refused("is never valid, it ends before it begins: have it made again".into()),
+        Reason::NotValidYetContext { time, not_before } => {
+            let why = format!("is valid from {} on: set this board's clock", date(*not_before));
+            Failure { date: Some(date(*time)), ..refused(why) }
         }
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             refused("is an authority's own (CA:TRUE), which no server may use: sign one for the server with it".into())
@@ -218,8 +222,8 @@ fn alert_received(alert: AlertDescription, server: &Server, trust: Option<&Trust
     Failure::new(Class::Unreachable, cause)
 }
 
-fn dated(failure: Failure) -> Failure {
-    Failure { date: Some(clock::date().to_string()), ..failure }
+fn date(time: UnixTime) -> Wall {
+    Wall(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000))
 }
 
 fn name(server: &ServerName<'_>) -> String {
@@ -241,6 +245,7 @@ fn presented_names(presented: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn server() -> Server {
         Server::Tls { host: "broker.lan".into(), port: 8883 }
@@ -263,12 +268,19 @@ mod tests {
 
     #[test]
     fn our_clock_is_told_where_it_matters_and_is_no_part_of_the_cause() {
-        let failure = unaccepted(&wrapped(CertificateError::Expired.into()), &server(), None);
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let expired = CertificateError::ExpiredContext { time: at(1_800_000_000), not_after: at(1_790_000_000) };
+        let failure = unaccepted(&wrapped(expired.into()), &server(), None);
+        let cause = "the certificate of `mqtts://broker.lan:8883` has expired, it was valid until 2026-09-21T14:13:20.000Z: \
+                     renew it, or set this board's clock";
+        assert_eq!(failure.cause, cause);
+        assert_eq!(failure.to_string(), format!("{cause} (this board's clock says 2027-01-15T08:00:00.000Z)"));
+        let early = CertificateError::NotValidYetContext { time: at(7), not_before: at(1_790_000_000) };
         assert_eq!(
-            failure.cause,
-            "the certificate of `mqtts://broker.lan:8883` has expired: renew it, or set this board's clock"
+            unaccepted(&wrapped(early.into()), &server(), None).to_string(),
+            "the certificate of `mqtts://broker.lan:8883` is valid from 2026-09-21T14:13:20.000Z on: set this board's clock \
+             (this board's clock says 1970-01-01T00:00:07.000Z)"
         );
-        assert!(failure.to_string().contains("clock says 20"), "{failure}");
     }
 
     #[test]

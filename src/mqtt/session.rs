@@ -44,13 +44,15 @@ pub struct Session {
     statistics: Statistics,
     /// The cause that was logged last, while there is no connection.
     told: Option<String>,
+    /// The last attempt failed because of the date.
+    wrong_date: bool,
 }
 
 impl Session {
     /// A session that starts its first attempt with the first [`Session::event`]. Files are read then, not now.
     pub fn new(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OptionsError> {
         validate(&options)?;
-        let tls = matches!(options.server, Server::Tls { .. }).then(|| Loader::new(options.tls.clone()));
+        let tls = matches!(options.server, Server::Tls { .. }).then(|| Loader::new(options.tls.clone(), clock.clone()));
         Ok(Self {
             backoff: Backoff::new(options.reconnect_min, options.reconnect_max),
             phase: Phase::Pause { until: clock.now() },
@@ -61,6 +63,7 @@ impl Session {
             delivered: BTreeSet::new(),
             statistics: Statistics::default(),
             told: None,
+            wrong_date: false,
         })
     }
 
@@ -114,6 +117,13 @@ impl Session {
     pub fn subscribe(&mut self, filters: &[(&str, QoS)]) {
         if let Phase::Connected { connection, .. } = &mut self.phase {
             connection.subscribe(filters);
+        }
+    }
+
+    /// The wall clock has been set: if the last attempt failed because of the date, the next one is made now.
+    pub fn clock_set(&mut self) {
+        if let (Phase::Pause { until }, true) = (&mut self.phase, self.wrong_date) {
+            *until = self.clock.now();
         }
     }
 
@@ -248,6 +258,7 @@ impl Session {
         let retry_in = self.backoff.pause(ending, now, fastrand::f64());
         self.phase = Phase::Pause { until: now + retry_in };
         self.statistics.failures += 1;
+        self.wrong_date = failure.date.is_some();
         let cause = self.name_takeover(failure, now);
         self.tell(failure, &cause);
         Event::Disconnected { cause, retry_in }

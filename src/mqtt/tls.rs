@@ -5,12 +5,15 @@
 
 use super::TlsFiles;
 use super::failure::{Class, Failure, words};
+use crate::clock::Clock;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio_rustls::rustls;
 
 /// The files a refusal is explained with.
@@ -25,13 +28,14 @@ pub(super) struct Trust {
 /// Makes the configuration again only when a file has changed or the last one did not work; session tickets live in it.
 pub(super) struct Loader {
     files: TlsFiles,
+    date: Arc<Date>,
     loaded: Option<(Vec<Option<SystemTime>>, Arc<ClientConfig>)>,
 }
 
 impl Loader {
     /// Reads nothing yet.
-    pub fn new(files: TlsFiles) -> Self {
-        Self { files, loaded: None }
+    pub fn new(files: TlsFiles, clock: Arc<dyn Clock>) -> Self {
+        Self { files, date: Arc::new(Date(clock)), loaded: None }
     }
 
     /// What refusals are explained with.
@@ -47,7 +51,7 @@ impl Loader {
         {
             return Ok(config.clone());
         }
-        let config = Arc::new(client_config(&self.files)?);
+        let config = Arc::new(client_config(&self.files, self.date.clone())?);
         self.loaded = Some((times, config.clone()));
         Ok(config)
     }
@@ -67,12 +71,28 @@ fn failure(cause: String) -> Failure {
     Failure::new(Class::Unreachable, cause)
 }
 
-fn client_config(files: &TlsFiles) -> Result<ClientConfig, Failure> {
+/// The date by which certificates are judged.
+struct Date(Arc<dyn Clock>);
+
+impl TimeProvider for Date {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = u64::try_from(self.0.date().0).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(since_epoch)))
+    }
+}
+
+impl fmt::Debug for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Date({})", self.0.date())
+    }
+}
+
+fn client_config(files: &TlsFiles, date: Arc<Date>) -> Result<ClientConfig, Failure> {
     let roots = match &files.ca {
         Some(path) => private_roots(path)?,
         None => system_roots()?,
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), date)
         .with_safe_default_protocol_versions()
         .expect("ring has what TLS 1.2 and 1.3 need")
         .with_root_certificates(roots);
@@ -136,9 +156,10 @@ fn pem_words(error: pem::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     fn cause(files: TlsFiles) -> String {
-        client_config(&files).map(|_| ()).expect_err("a refusal").cause
+        client_config(&files, Arc::new(Date(Arc::new(SystemClock)))).map(|_| ()).expect_err("a refusal").cause
     }
 
     #[test]
@@ -158,7 +179,8 @@ mod tests {
     fn a_file_that_appears_is_taken_up() {
         let folder = tempfile::tempdir().expect("a folder");
         let ca = folder.path().join("ca.pem");
-        let mut loader = Loader::new(TlsFiles { ca: Some(ca.clone()), ..TlsFiles::default() });
+        let files = TlsFiles { ca: Some(ca.clone()), ..TlsFiles::default() };
+        let mut loader = Loader::new(files, Arc::new(SystemClock));
         assert!(loader.load().is_err());
         std::fs::write(&ca, ROOT).expect("written");
         let first = loader.load().expect("a configuration");
