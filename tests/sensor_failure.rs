@@ -185,6 +185,16 @@ fn a_lost_arbitration_is_a_fault_of_the_bus() {
 }
 
 #[test]
+fn a_driver_that_panics_is_one_warning_and_its_bus_goes_on() {
+    let story = story("sensor = \"sick\"\nfault = \"panic\"");
+    story.is_told("sick", "driver");
+    story.kept_its_cadence("mate", 31.0);
+    story.kept_its_cadence("far", 32.0);
+    let log = story.agent.log();
+    assert!(!log.contains("panicked at"), "each read of it would be a paragraph in the journal: {log}");
+}
+
+#[test]
 fn garbage_never_becomes_a_reading() {
     let chips = [
         ("bme", "bme280", "0x76"),

@@ -291,7 +291,7 @@ impl Core {
         }
         if let (Some(slot), true) = (self.slots.metrics, now.at >= self.next_metrics) {
             self.next_metrics = now.at + self.plan.metrics_interval;
-            let numbers = self.tally.numbers(now, &self.outbox, &self.sensors);
+            let numbers = self.tally.numbers(now, &self.outbox, &self.sensors, &self.inputs);
             self.outbox.set(slot, |into| numbers.encode(into));
         }
     }

@@ -1,6 +1,7 @@
 //! The gateway's own numbers, for the metrics topic.
 
 use crate::clock::{Instant, Stamp, processor_time};
+use crate::inputs::Inputs;
 use crate::publish::outbox::Outbox;
 use crate::publish::sensors::Sensors;
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct Numbers {
     pub dropped: u64,
     /// Older values of topics without a history that a newer one replaced.
     pub superseded: u64,
+    /// Edges of inputs that came faster than they can be read.
+    pub edges_lost: u64,
     /// Processor time used, in seconds.
     pub cpu_s: f64,
     /// Resident memory, in KiB.
@@ -120,7 +123,7 @@ impl Tally {
     }
 
     /// All numbers now.
-    pub fn numbers(&self, now: Stamp, outbox: &Outbox, sensors: &Sensors) -> Numbers {
+    pub fn numbers(&self, now: Stamp, outbox: &Outbox, sensors: &Sensors, inputs: &Inputs) -> Numbers {
         let (counts, reads) = (outbox.counts(), sensors.counts());
         Numbers {
             time: now.wall.map(|wall| wall.to_string()),
@@ -135,6 +138,7 @@ impl Tally {
             buffered: outbox.waiting(),
             dropped: counts.dropped + self.reports_dropped,
             superseded: counts.superseded,
+            edges_lost: inputs.edges_lost(),
             cpu_s: processor_time().as_millis() as f64 / 1000.0,
             memory_kib: resident_kib(),
         }

@@ -3,6 +3,7 @@
 use super::arguments::Arguments;
 use super::{Failed, setup, tell};
 use crate::agent;
+use crate::poll::THREAD_NAME;
 use crate::systemd;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +20,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
         systemd::Notifier::from_environment().status("configuration refused, see the journal");
     }
     let setup = setup?;
+    hush_drivers();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stop = stop_signal()?;
@@ -36,6 +38,17 @@ fn load_apart(arguments: &Arguments) -> Result<setup::Checked, Failed> {
         let loading = scope.spawn(|| setup::load(arguments));
         loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// A driver's panic is a failed read, told once like any other; where it was is for who looks closer.
+fn hush_drivers() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        match std::thread::current().name().is_some_and(|name| name.starts_with(THREAD_NAME)) {
+            true => log::debug!(panic:%; "a driver panics"),
+            false => usual(panic),
+        }
+    }));
 }
 
 /// Completes with the name of the signal that asks to stop.

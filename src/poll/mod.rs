@@ -10,7 +10,7 @@ mod thread;
 
 pub use resource::{Found, Parts, Resource};
 pub use schedule::{Job, Poller};
-pub use thread::Batch;
+pub use thread::{Batch, THREAD_NAME};
 
 use crate::clock::Stamp;
 use crate::sample::Sample;

@@ -17,6 +17,8 @@ const MAX_GATHER: Duration = Duration::from_millis(1);
 const MAX_KEPT: usize = 4096;
 /// How often reports that were kept are offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
+/// What the names of these threads begin with.
+pub const THREAD_NAME: &str = "poll-";
 /// No read is under way.
 const IDLE: u64 = u64::MAX;
 /// Enough for any driver, a fraction of the default.
@@ -75,7 +77,7 @@ impl Thread {
         });
         let from = (resource, number);
         let worker = Worker { from, poller, clock, shared: shared.clone(), batches, pending: Vec::new(), dropped: 0 };
-        let builder = std::thread::Builder::new().name(format!("poll-{resource}")).stack_size(STACK);
+        let builder = std::thread::Builder::new().name(format!("{THREAD_NAME}{resource}")).stack_size(STACK);
         Ok(Self { number, shared, handle: builder.spawn(move || worker.run())? })
     }
 

@@ -166,9 +166,12 @@ impl Agent {
 
     /// Resident memory in KiB.
     pub fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
-        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+        memory_kib(&self.pid().to_string())
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a running process").count()
     }
 
     /// Sends it a signal.
@@ -221,6 +224,13 @@ impl Drop for Agent {
             eprintln!("---- the agent's log\n{}\n----", lines[lines.len().saturating_sub(200)..].join("\n"));
         }
     }
+}
+
+/// Resident memory of a process in KiB.
+pub fn memory_kib(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
 fn write(line: &str) -> Write {

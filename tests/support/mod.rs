@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod hostile;
+pub mod inside;
 pub mod mosquitto;
 pub mod proxy;
 pub mod raw;

@@ -291,7 +291,8 @@ pub fn plan_of(path: &Path) -> Plan {
     plan::build(&loaded.config).unwrap_or_else(|faults| panic!("{faults:#?}")).0
 }
 
-fn simulated_board(plan: &Plan, clock: Arc<dyn Clock>) -> Simulated {
+/// A board with a model for every sensor of the plan, on which nothing happens by itself.
+pub fn simulated_board(plan: &Plan, clock: Arc<dyn Clock>) -> Simulated {
     let sensors = plan.sensors.iter().filter_map(|sensor| {
         let place = sensor.place.clone()?;
         Some(simulated::SimulatedSensor { name: sensor.name.clone(), place, driver: sensor.driver.name })

@@ -28,6 +28,8 @@ pub enum Fault {
     Garbage(u8),
     /// Arbitration is lost at once.
     Bus,
+    /// The driver panics: whoever transfers does.
+    Panic,
     /// The data registers read the pattern of a skipped measurement, identities and settings stay right.
     Skipped,
 }
@@ -138,6 +140,7 @@ impl SimulatedBus {
         let fault = |reason, detail: String| Err(BusFault(Failure::new(reason, detail)));
         match met {
             Some((_, Fault::Nack)) => fault(Reason::Nack, format!("nobody answers at {place}")),
+            Some((_, Fault::Panic)) => panic!("a transfer to {place}, as the simulation was told"),
             Some((_, Fault::Bus)) => fault(Reason::Bus, format!("arbitration lost in a transfer to {place}")),
             Some((setting, Fault::Stuck)) => {
                 self.wait_until_lifted(place.address, setting);

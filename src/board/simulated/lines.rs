@@ -13,8 +13,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Edges that wait before the oldest is dropped.
-const QUEUE: usize = 1024;
+/// Edges that wait before the oldest is dropped: as many as are asked of the kernel.
+const QUEUE: usize = 256;
 /// Edges taken in one call.
 const EDGES: usize = 64;
 

@@ -277,9 +277,11 @@ impl RawStep {
             ("stuck", None) => Some(Fault::Stuck),
             ("skipped", None) => Some(Fault::Skipped),
             ("bus", None) => Some(Fault::Bus),
+            ("panic", None) => Some(Fault::Panic),
             ("none", None) => None,
             (other, None) => Some(garbage(other).ok_or_else(|| {
-                let allowed = "nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, none, or replugged for a bus";
+                let allowed =
+                    "nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, panic, none, or replugged for a bus";
                 (word.span(), format!("there is no fault {other:?}, allowed are {allowed}"))
             })?),
         };
@@ -405,16 +407,16 @@ fault = "garbage-a5"
 
     #[test]
     fn every_fault_word_is_known() {
-        let words = ["nack", "stuck", "garbage-ff", "garbage-00", "skipped", "bus", "none"];
+        let words = ["nack", "stuck", "garbage-ff", "garbage-00", "skipped", "bus", "panic", "none"];
         let faults = words.map(|word| {
             let script = parse(&format!("[[step]]\nat = \"1s\"\nsensor = \"a\"\nfault = \"{word}\"")).expect(word);
             let What::Fault { fault, .. } = script.steps[0].what else { panic!("a fault") };
             fault
         });
         let garbage = |byte| Some(Fault::Garbage(byte));
-        let nack = Some(Fault::Nack);
-        let expected =
-            [nack, Some(Fault::Stuck), garbage(0xFF), garbage(0), Some(Fault::Skipped), Some(Fault::Bus), None];
+        let (nack, stuck, panic) = (Some(Fault::Nack), Some(Fault::Stuck), Some(Fault::Panic));
+        let (skipped, bus) = (Some(Fault::Skipped), Some(Fault::Bus));
+        let expected = [nack, stuck, garbage(0xFF), garbage(0), skipped, bus, panic, None];
         assert_eq!(faults, expected);
     }
 
@@ -424,7 +426,7 @@ fault = "garbage-a5"
         let golden = [
             (
                 step("sensor = \"a\"\nfault = \"nak\""),
-                "flight.toml:4:9: there is no fault \"nak\", allowed are nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, none, or replugged for a bus",
+                "flight.toml:4:9: there is no fault \"nak\", allowed are nack, stuck, slow, garbage-ff, garbage-00, skipped, bus, panic, none, or replugged for a bus",
             ),
             (
                 step("bus = \"a\"\nfault = \"replugged\"\nlasts = \"1s\""),
