@@ -155,8 +155,8 @@ fn lines_that_another_program_has() {
 
 #[test]
 fn a_flood_of_edges() {
-    const FLIPS: u64 = 500_000;
-    const A_MILLISECOND: u64 = 100;
+    const FLIPS: u32 = 500_000;
+    const BETWEEN: Duration = Duration::from_micros(10);
     let config = "[inputs.door]\nline = \"GPIO27\"\n\
         [inputs.wheel]\nline = \"GPIO22\"\nbias = \"pull-down\"\n\
         count = { edge = \"rising\", per_pulse = 1, unit = \"\", interval = \"1s\" }\n";
@@ -165,11 +165,11 @@ fn a_flood_of_edges() {
     let flood = std::thread::spawn(move || {
         let begun = Instant::now();
         for flip in 0..FLIPS {
-            control.drive("GPIO22", flip % 2 == 0).expect("an input");
-            if flip % A_MILLISECOND == 0 {
-                let due = Duration::from_millis(flip / A_MILLISECOND);
-                std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            // No sleep is that short, and a burst is not what an oscillating contact does.
+            while begun.elapsed() < BETWEEN * flip {
+                std::hint::spin_loop();
             }
+            control.drive("GPIO22", flip % 2 == 0).expect("an input");
         }
     });
     scene.goes_on(&["quick"]);
@@ -178,10 +178,10 @@ fn a_flood_of_edges() {
     scene.watch.wait_for("board2mqtt/yard/door", "ON");
     flood.join().expect("no panic");
     let (used, took) = (scene.agent.processor_time() - used, begun.elapsed());
-    assert!(used < took / 2, "the main thread was busy for {used:?} of {took:?}");
+    assert!(used < took / 4, "the main thread was busy for {used:?} of {took:?}");
     // What was lost is known to have come: the count is right all the same.
     let total = (FLIPS / 2).to_string();
     scene.watch.wait_for("board2mqtt/yard/wheel", &total);
-    wait_for_metric(&scene.watch, "edges_lost", |count| count > FLIPS / 10);
+    wait_for_metric(&scene.watch, "edges_lost", |count| count > u64::from(FLIPS) / 10);
     scene.ends_well();
 }
