@@ -11,7 +11,7 @@
 //!
 //! Top to bottom: `session` (the pauses, attempts and connections of one server), `connection` (one accepted connection:
 //! two buffers and four deadlines), `incoming` (what each packet leads to), `window` (packet ids, tokens, acks), `encode` (PUBLISH), `transport` (bytes to and
-//! from the server, up to CONNACK), `tls` (what is trusted), `failure` (what went wrong, in words), `reconnect` (how long
+//! from the server, up to CONNACK), `resolver` (names), `tls` (what is trusted), `failure` (what went wrong, in words), `reconnect` (how long
 //! to wait), `alarm` (one timer).
 //!
 //! It keeps no message: what is not acked when a connection ends is the caller's to send again.
@@ -22,6 +22,7 @@ mod encode;
 mod failure;
 mod incoming;
 mod reconnect;
+mod resolver;
 mod session;
 mod tls;
 mod transport;

@@ -8,6 +8,7 @@ use super::connection::{Connection, Turn};
 use super::encode::MAX_STRING;
 use super::failure::{self, Class, Failure};
 use super::reconnect::{Backoff, Ending};
+use super::resolver::Resolver;
 use super::tls::{Loader, Trust};
 use super::transport::{self, Opened, Tls};
 use super::{Event, Options, OptionsError, Outgoing, PublishError, Server, Statistics, Token};
@@ -40,6 +41,7 @@ pub struct Session {
     alarm: Alarm,
     backoff: Backoff,
     tls: Option<Loader>,
+    resolver: Arc<Resolver>,
     delivered: BTreeSet<u16>,
     statistics: Statistics,
     /// The cause that was logged last, while there is no connection.
@@ -60,6 +62,7 @@ impl Session {
             clock,
             alarm: Alarm::default(),
             tls,
+            resolver: Arc::default(),
             delivered: BTreeSet::new(),
             statistics: Statistics::default(),
             told: None,
@@ -223,7 +226,7 @@ impl Session {
             Some(loader) => Some(Tls { config: loader.load()?, trust: loader.trust() }),
             None => None,
         };
-        self.phase = Phase::Attempt(Box::pin(transport::open(self.options.clone(), tls)));
+        self.phase = Phase::Attempt(Box::pin(transport::open(self.options.clone(), tls, self.resolver.clone())));
         Ok(())
     }
 

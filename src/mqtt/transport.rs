@@ -4,6 +4,7 @@
 //! outlives the attempt.
 
 use super::failure::{self, Class, Failure, words};
+use super::resolver::Resolver;
 use super::tls::Trust;
 use super::{Options, Server};
 use bytes::BytesMut;
@@ -12,13 +13,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, rustls};
 
@@ -54,8 +54,9 @@ pub(super) struct Tls {
 }
 
 /// One attempt. Dropping it closes whatever it had open.
-pub(super) async fn open(options: Arc<Options>, tls: Option<Tls>) -> Result<Opened, Failure> {
-    let attempt = Attempt { until: Instant::now() + TIME_OUT, server: &options.server, tls: tls.as_ref() };
+pub(super) async fn open(options: Arc<Options>, tls: Option<Tls>, resolver: Arc<Resolver>) -> Result<Opened, Failure> {
+    let until = Instant::now() + TIME_OUT;
+    let attempt = Attempt { until, server: &options.server, tls: tls.as_ref(), resolver: &resolver };
     let stream = attempt.stream().await?;
     attempt.within("no CONNACK from", attempt.accepted(stream, &options)).await
 }
@@ -64,6 +65,7 @@ struct Attempt<'a> {
     until: Instant,
     server: &'a Server,
     tls: Option<&'a Tls>,
+    resolver: &'a Resolver,
 }
 
 impl Attempt<'_> {
@@ -125,9 +127,8 @@ impl Attempt<'_> {
         if let Ok(address) = bare(host).parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        resolve(host.to_owned(), port)
-            .await
-            .map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))
+        let addresses = self.resolver.addresses(host, port).await;
+        addresses.map_err(|error| self.unreachable(format!("cannot resolve `{host}`: {}", words(&error))))
     }
 
     /// Tries one address with its share of the time that is left.
@@ -214,18 +215,6 @@ impl Attempt<'_> {
         };
         self.unreachable(cause)
     }
-}
-
-/// Asks the system's resolver, on a thread of its own: it may hang for minutes, and the end of the runtime must not wait
-/// for it.
-async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let (answer, answered) = oneshot::channel();
-    let ask = move || {
-        // Nobody listens any more once the attempt has timed out.
-        let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
-    };
-    std::thread::Builder::new().name("resolver".into()).spawn(ask)?;
-    answered.await.unwrap_or_else(|_| Err(io::Error::other("the resolver ended without an answer")))
 }
 
 /// An IPv6 address without the brackets it has in a URL.
