@@ -157,6 +157,25 @@ async fn an_ack_that_never_comes_ends_the_connection_after_30_s() {
 }
 
 #[tokio::test]
+async fn an_ack_that_never_comes_is_missed_however_much_else_is_said() {
+    let server = Scripted::new().await;
+    let clock = Arc::new(ManualClock::new(Instant::from_nanos(1)));
+    let mut session = Session::new(options("drone01", server.port()), clock.clone()).expect("options for a session");
+    let mut link = pair(&server, &mut session, false).await;
+    session.publish(&message("a", "1"), Some(1)).expect("room");
+    for _ in 0..5 {
+        clock.advance(Duration::from_secs(5));
+        session.publish(&Outgoing { qos: QoS::AtMostOnce, ..message("a", "2") }, None).expect("room");
+        link.say(Packet::PingResp).await;
+        let waiting = tokio::time::timeout(Duration::from_millis(50), session.event()).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+    }
+    clock.advance(Duration::from_secs(5));
+    let (cause, _) = disconnected(&mut session).await;
+    assert_eq!(cause, "the server acknowledged nothing for 30s");
+}
+
+#[tokio::test]
 async fn acks_sent_before_the_connection_broke_count() {
     let server = Scripted::new().await;
     let mut session = session(options("drone01", server.port()));

@@ -57,6 +57,10 @@ pub(super) struct Connection {
     pub(super) awaits_pong: bool,
     pub(super) received: Instant,
     written: Instant,
+    /// When bytes last left us that had had to wait: the link is slow, and so are its acks.
+    waited: Instant,
+    /// Bytes wait.
+    waits: bool,
     /// What remains to be said is said and acked; messages are neither taken nor acked any more.
     pub(super) closing: bool,
 }
@@ -93,6 +97,8 @@ impl Connection {
             awaits_pong: false,
             received: now,
             written: now,
+            waited: now,
+            waits: false,
             closing: false,
         }
     }
@@ -216,12 +222,16 @@ impl Connection {
         self.most_output = self.most_output.max(self.output.len());
         while !self.output.is_empty() && self.write_error.is_none() {
             match pin!(self.stream.write(&self.output)).poll(cx) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    self.waits = true;
+                    return;
+                }
                 Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     self.output.advance(count);
                     self.unflushed = true;
                     self.written = self.clock.now();
+                    self.waited = if self.waits { self.written } else { self.waited };
                     turn.statistics.bytes_out += count as u64;
                     turn.statistics.writes += 1;
                 }
@@ -231,7 +241,7 @@ impl Connection {
         if self.unflushed && self.write_error.is_none() {
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Ok(())) => (self.unflushed, self.waits) = (false, false),
                 Poll::Ready(Err(error)) => self.write_error = Some(error),
             }
         }
@@ -261,7 +271,7 @@ impl Connection {
 
     /// When something has to be done even if nothing happens.
     fn deadline(&self) -> Instant {
-        [self.silent_at(), self.ping_at(), self.stalled_at(), self.window.overdue(self.written)]
+        [self.silent_at(), self.ping_at(), self.stalled_at(), self.window.overdue(self.waited)]
             .into_iter()
             .flatten()
             .min()
@@ -295,7 +305,7 @@ impl Connection {
             format!("nothing came from the server for {:?}, 1.5 times the keep-alive", self.keep_alive * 3 / 2)
         } else if passed(self.stalled_at()) {
             format!("the server took nothing for {ACK_TIME_OUT:?}")
-        } else if passed(self.window.overdue(self.written)) {
+        } else if passed(self.window.overdue(self.waited)) {
             format!("the server acknowledged nothing for {ACK_TIME_OUT:?}")
         } else {
             return Ok(());

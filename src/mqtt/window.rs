@@ -173,14 +173,14 @@ impl Window {
         Some(filters)
     }
 
-    /// When the oldest will have been out too long; `written` is when bytes last left us.
+    /// When the oldest will have been out too long; `waited` is when bytes last left us that had had to wait.
     ///
     /// On a slow link acks are late but come, in order, so each one gives the rest more time. If younger ones are back
     /// already it is not slow but lost.
-    pub fn overdue(&self, written: Instant) -> Option<Instant> {
+    pub fn overdue(&self, waited: Instant) -> Option<Instant> {
         let oldest = self.slots.front()?;
         let overtaken = self.slots.iter().any(|slot| matches!(slot.used, Use::Back));
-        let since = if overtaken { oldest.since } else { oldest.since.max(self.last_ack).max(written) };
+        let since = if overtaken { oldest.since } else { oldest.since.max(self.last_ack).max(waited) };
         Some(since + ACK_TIME_OUT)
     }
 
@@ -319,7 +319,7 @@ mod tests {
         publish(&mut window, 3);
         assert_eq!(window.overdue(NOW), Some(NOW + ACK_TIME_OUT));
         let later = NOW + Duration::from_secs(20);
-        assert_eq!(window.overdue(later), Some(later + ACK_TIME_OUT), "bytes still leave");
+        assert_eq!(window.overdue(later), Some(later + ACK_TIME_OUT), "bytes still wait");
         window.puback(first, later);
         assert_eq!(window.overdue(NOW), Some(later + ACK_TIME_OUT), "acks still come");
         publish(&mut window, 4);
