@@ -5,11 +5,11 @@ use crate::support::mosquitto::{Mosquitto, Received, Subscriber};
 use board2mqtt::clock::Wall;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A gateway called `yard` with the bystanders. They count every 50 and every 100 ms.
 pub const CONFIG: &str = "[gateway]\nname = \"yard\"\n\
-    [mqtt]\nserver = \"mqtt://localhost\"\nreconnect = { min = \"100ms\", max = \"1s\" }\n\
+    [mqtt]\nserver = \"mqtt://localhost\"\nkeep_alive = \"5s\"\nreconnect = { min = \"100ms\", max = \"1s\" }\n\
     [board]\nkind = \"simulated\"\n\
     [metrics]\ninterval = \"1s\"\n\
     [sensors.quick]\ndriver = \"test-counter\"\ninterval = \"50ms\"\nreadings.count.payload = \"json\"\n\
@@ -17,6 +17,14 @@ pub const CONFIG: &str = "[gateway]\nname = \"yard\"\n\
     [outputs.lamp]\nline = \"GPIO17\"\n";
 /// Everything the gateway says.
 pub const ALL: &str = "board2mqtt/yard/#";
+/// What it says of the bystanders and of itself.
+pub const FILTERS: [&str; 5] = [
+    "board2mqtt/yard/quick/#",
+    "board2mqtt/yard/steady/#",
+    "board2mqtt/yard/lamp/#",
+    "board2mqtt/yard/metrics",
+    "board2mqtt/yard/status",
+];
 /// On a busy machine a reading may be this late. Each fault lasts longer.
 const LATE: Duration = Duration::from_secs(2);
 /// How many readings a fault lasts at least, so 4 s.
@@ -47,6 +55,11 @@ fn readings(messages: &[Received], sensor: &str) -> BTreeMap<u64, i64> {
     live.chain(history).map(read).collect()
 }
 
+/// The first count of the quick one that has come.
+pub fn first_count(messages: &[Received]) -> u64 {
+    *readings(messages, "quick").first_key_value().expect("some").0
+}
+
 /// Waits until the quick one has counted so much further, from what has come so far.
 pub fn go_on(watch: &Subscriber, counts: usize) {
     let last = |messages: &[Received]| readings(messages, "quick").last_key_value().map_or(0, |(count, _)| *count);
@@ -71,14 +84,12 @@ pub fn kept_their_cadence(messages: &[Received]) {
     }
 }
 
-/// The lamp is switched on and off, so many times, and each command is answered in time.
+/// The lamp is switched on and off, so many times, and each command is answered.
 pub fn commands_are_carried_out(server: &Mosquitto, watch: &Subscriber, times: usize) {
     for number in 0..times {
         let (state, id) = (if number % 2 == 0 { "ON" } else { "OFF" }, fastrand::u32(..));
-        let begun = Instant::now();
         server.publish(&topic("lamp", "set"), &format!(r#"{{"state":"{state}","id":{id}}}"#));
         watch.wait_for(&topic("lamp", "reply"), &format!(r#"{{"id":{id},"outcome":"done","state":"{state}"}}"#));
-        assert!(begun.elapsed() < 2 * LATE, "the lamp waited {:?}", begun.elapsed());
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -172,6 +172,16 @@ impl Agent {
     /// How many threads it has.
     pub fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a running process").count()
+    }
+
+    /// Runs another subcommand with its configuration in its surroundings.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let folder = self.recipe.folder.path();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_board2mqtt"));
+        command.args(arguments).arg("-c").arg(&self.recipe.config);
+        command.env("RUNTIME_DIRECTORY", folder.join("run")).env("STATE_DIRECTORY", folder.join("state"));
+        command.envs(self.recipe.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).output().expect("it can be started")
     }
 
     /// Sends it a signal.

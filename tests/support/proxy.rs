@@ -89,6 +89,25 @@ impl Proxy {
         self.shared.refuse.store(refuse, Ordering::SeqCst);
     }
 
+    /// Says to the clients what no server says: `bytes`, then `filler` more, as far as they take it; how many bytes that was.
+    pub fn say_to_clients(&self, bytes: &[u8], filler: usize) -> usize {
+        let open = self.shared.open.lock().expect("the open connections");
+        let mut said = 0;
+        // Each client is followed by its server.
+        for mut client in open.iter().step_by(2).map(|stream| stream.try_clone().expect("a handle")) {
+            client.set_write_timeout(Some(Duration::from_secs(5))).expect("a TCP socket");
+            let chunk = [0; 64 * 1024];
+            let rest = (0..filler).step_by(chunk.len()).map(|_| &chunk[..]);
+            for piece in std::iter::once(bytes).chain(rest) {
+                match client.write_all(piece) {
+                    Ok(()) => said += piece.len(),
+                    Err(_) => break,
+                }
+            }
+        }
+        said
+    }
+
     /// Ends every open connection; new ones are welcome.
     pub fn cut(&self) {
         for stream in self.shared.open.lock().expect("the open connections").drain(..) {
