@@ -87,6 +87,10 @@ pub trait Clock: Send + Sync {
     fn stamp(&self) -> Stamp {
         Stamp { at: self.now(), wall: self.wall() }
     }
+    /// How long the board has slept since it booted: what `CLOCK_BOOTTIME` is ahead of the instants.
+    fn asleep(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Waits until `instant`, on the absolute clock so that no lateness adds up; returns at once if it has passed.
     fn sleep_until(&self, instant: Instant);
     /// Waits for `duration`.
@@ -124,6 +128,12 @@ impl Clock for SystemClock {
 
     fn wall(&self) -> Option<Wall> {
         Some(date()).filter(|date| date.0 >= EARLIEST_PLAUSIBLE_MS)
+    }
+
+    fn asleep(&self) -> Duration {
+        // Read in this order, the difference is never negative.
+        let awake = read(libc::CLOCK_MONOTONIC);
+        read(libc::CLOCK_BOOTTIME).saturating_sub(awake)
     }
 
     fn sleep_until(&self, instant: Instant) {

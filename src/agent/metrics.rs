@@ -9,6 +9,7 @@ use serde::Serialize;
 pub struct Tally {
     started: Instant,
     connects: u64,
+    online: bool,
     contradicted: bool,
     contradiction_told: bool,
     reports_dropped: u64,
@@ -37,10 +38,14 @@ pub struct Numbers {
     pub published: u64,
     /// Readings sent as history.
     pub history: u64,
-    /// Readings that wait for the server now.
+    /// Readings that wait for the server now, in memory or on disk.
     pub buffered: usize,
+    /// Those of them that are on disk.
+    pub on_disk: usize,
     /// Readings lost: the buffer was full, they were too old, or the agent was too slow.
     pub dropped: u64,
+    /// Readings found damaged on disk.
+    pub damaged: u64,
     /// Older values of topics without a history that a newer one replaced.
     pub superseded: u64,
     /// Processor time used, in seconds.
@@ -55,6 +60,7 @@ impl Tally {
         Self {
             started,
             connects: 0,
+            online: false,
             contradicted: false,
             contradiction_told: false,
             reports_dropped: 0,
@@ -66,6 +72,7 @@ impl Tally {
     /// The session has connected.
     pub fn connected(&mut self) {
         self.connects += 1;
+        self.online = true;
     }
 
     /// Somebody has said that we are offline.
@@ -84,6 +91,7 @@ impl Tally {
     /// The session has ended: it was our own will, which a server that stops in order publishes before it closes.
     pub fn disconnected(&mut self) {
         self.contradicted = false;
+        self.online = false;
     }
 
     /// So many more reports were dropped before anybody saw them.
@@ -96,7 +104,8 @@ impl Tally {
 
     /// What waits for the server has come to its limit, or has left it; told once, and the total when it is over.
     pub fn losses(&mut self, outbox: &Outbox) {
-        if self.losing && outbox.stored() == 0 {
+        let stored = outbox.stored();
+        if self.losing && self.online && stored.waiting == stored.held {
             self.losses_over(outbox);
         } else if !self.losing && outbox.counts().dropped > self.losses_told {
             self.losing = true;
@@ -116,7 +125,7 @@ impl Tally {
 
     /// All numbers now.
     pub fn numbers(&self, now: Stamp, outbox: &Outbox, sensors: &Sensors) -> Numbers {
-        let (counts, reads) = (outbox.counts(), sensors.counts());
+        let (counts, stored, reads) = (outbox.counts(), outbox.stored(), sensors.counts());
         Numbers {
             time: now.wall.map(|wall| wall.to_string()),
             uptime_s: now.at.since(self.started).as_secs(),
@@ -127,7 +136,9 @@ impl Tally {
             published: counts.published,
             history: counts.history,
             buffered: outbox.waiting(),
+            on_disk: stored.on_disk,
             dropped: counts.dropped + self.reports_dropped,
+            damaged: stored.damaged,
             superseded: counts.superseded,
             cpu_s: processor_time().as_millis() as f64 / 1000.0,
             memory_kib: resident_kib(),
