@@ -6,6 +6,7 @@
 //!
 //! The store knows records, the labels of their series, and limits; it knows no topic and no session.
 
+mod disk;
 pub mod memory;
 mod names;
 mod queue;
