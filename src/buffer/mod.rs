@@ -6,7 +6,9 @@
 //!
 //! The store knows records, the labels of their series, and limits; it knows no topic and no session.
 
-mod disk;
+#[cfg(test)]
+mod conformance;
+pub mod disk;
 pub mod memory;
 mod names;
 mod queue;

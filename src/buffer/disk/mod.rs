@@ -120,14 +120,27 @@
 
 mod cell;
 mod cursor;
+#[cfg(test)]
+mod damage;
 mod folder;
+mod front;
 mod log;
 #[cfg(test)]
 mod medium;
 #[cfg(test)]
 mod power_cuts;
+#[cfg(test)]
+mod promise;
 mod ranges;
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+pub(super) mod rig;
 mod segment;
+mod shelf;
+mod worker;
+
+pub use front::{Disk, Options};
 
 /// Why the disk cannot be used now.
 #[derive(Debug, thiserror::Error)]
