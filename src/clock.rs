@@ -108,6 +108,10 @@ pub trait Clock: Send + Sync {
     fn stamp(&self) -> Stamp {
         Stamp { at: self.now(), wall: self.wall() }
     }
+    /// How long the board has slept since it booted: what `CLOCK_BOOTTIME` is ahead of the instants.
+    fn asleep(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Waits until `instant`, on the absolute clock so that no lateness adds up; returns at once if it has passed.
     fn sleep_until(&self, instant: Instant);
     /// Waits for `duration`.
@@ -140,6 +144,12 @@ impl Clock for SystemClock {
     fn date(&self) -> Wall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn asleep(&self) -> Duration {
+        // Read in this order, the difference is never negative.
+        let awake = read(libc::CLOCK_MONOTONIC);
+        read(libc::CLOCK_BOOTTIME).saturating_sub(awake)
     }
 
     fn sleep_until(&self, instant: Instant) {

@@ -185,19 +185,13 @@ fn without_its_password_run_is_refused_for_good_and_touches_nothing() {
 }
 
 #[test]
-fn a_buffer_on_disk_that_is_asked_for_is_warned_of_once() {
-    for given in ["path = \"buffer\"", "flush_every = \"1s\"", "path = \"buffer\"\nflush_every = \"1s\""] {
-        let shell = Shell::with(&format!("{CONFIG}[buffer]\n{given}\n"));
-        let done = shell.run("check -c c.toml");
-        assert_eq!(done.status, Some(0));
-        assert_eq!(
-            done.err.matches("warning: the buffer is kept in memory by this version").count(),
-            1,
-            "{}",
-            done.err
-        );
-        assert!(!shell.file("buffer").exists());
+fn checking_and_reading_make_no_store() {
+    let shell = Shell::with(&format!("{CONFIG}[buffer]\npath = \"buffer\"\nflush_every = \"1s\"\n"));
+    for command in ["check -c c.toml", "check --probe -c c.toml", "read -c c.toml"] {
+        let done = shell.run(command);
+        assert_eq!((done.status, done.err.as_str()), (Some(0), ""), "{command}");
     }
+    assert!(!shell.file("buffer").exists() && !shell.file("state/buffer").exists());
 }
 
 #[test]

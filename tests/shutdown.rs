@@ -41,7 +41,13 @@ fn counters(count: usize) -> String {
 
 /// A daemon in a shell of its own whose outputs stand.
 fn started(config: &str) -> (Shell, Manager, Running) {
+    started_with(config, |_| {})
+}
+
+/// The same, with something done to the shell before.
+fn started_with(config: &str, prepare: impl FnOnce(&mut Shell)) -> (Shell, Manager, Running) {
     let mut shell = Shell::with(config);
+    prepare(&mut shell);
     let manager = Manager::new(&mut shell);
     let daemon = shell.daemon();
     manager.wait_for("READY=1");
@@ -105,11 +111,24 @@ fn with_a_server_that_accepts_and_says_nothing() {
 }
 
 #[test]
-fn into_a_black_hole_outputs_go_first_and_what_is_lost_is_told() {
+fn into_a_black_hole_outputs_go_first_and_what_waits_is_stored() {
+    let (shell, err) = stopped_into_a_black_hole(|_| {});
+    assert!(err.contains("readings wait on disk for the next start readings=") && !err.contains("lost"), "{err}");
+    assert!(shell.file("state/buffer/0000000000000000.log").exists());
+}
+
+#[test]
+fn into_a_black_hole_without_a_store_what_is_lost_is_told() {
+    let (_, err) = stopped_into_a_black_hole(|shell| shell.set("STATE_DIRECTORY", ""));
+    assert!(err.contains("readings wait in memory only") && err.contains("ERROR readings lost"), "{err}");
+}
+
+/// Stops a daemon whose connection swallows everything; its folder, and what it said.
+fn stopped_into_a_black_hole(prepare: impl FnOnce(&mut Shell)) -> (Shell, String) {
     let server = Mosquitto::start();
     let subscriber = server.subscribe(&["board2mqtt/bench/status"]);
     let proxy = Proxy::to(server.port());
-    let (shell, _manager, daemon) = started(&config(&format!("mqtt://127.0.0.1:{}", proxy.port())));
+    let (shell, _manager, daemon) = started_with(&config(&format!("mqtt://127.0.0.1:{}", proxy.port())), prepare);
     subscriber.wait_for("board2mqtt/bench/status", "online");
     proxy.set(Mode::BlackHole);
     wait_for("readings on their way", || (shell.run("read -c c.toml").status == Some(0)).then_some(()));
@@ -118,7 +137,7 @@ fn into_a_black_hole_outputs_go_first_and_what_is_lost_is_told() {
     let safe = shell.writes().last().expect("the write of the stop").0;
     // It waited more than a second for acknowledgements that could not come, but not before the outputs were safe.
     assert!(ended - safe > 1_000_000_000, "outputs were driven {} ns before the end", ended - safe);
-    assert!(done.err.contains("readings lost"), "{}", done.err);
+    (shell, done.err)
 }
 
 #[test]
@@ -136,24 +155,17 @@ fn with_a_stuck_bus() {
 
 #[test]
 fn with_a_thousand_sensors_and_a_full_queue() {
-    // Each change of what fails is a new STATUS, which tells how many readings wait.
-    let fault = |at| format!("[[step]]\nat = \"{at}\"\nsensor = \"barometer\"\nfault = \"nack\"\nlasts = \"500ms\"\n");
-    let small = "[buffer]\npath = \"buffer\"\nmax_size = \"64KiB\"\n";
-    let board = "[board]\nkind = \"simulated\"\n[simulated]\nscript = \"s.toml\"\ntrace = \"trace.log\"\n";
-    let text = format!("{}{}{small}{board}", config("mqtt://127.0.0.1:1"), counters(1_000));
-    let mut shell = Shell::with(&text);
-    shell.write("s.toml", fault("2s") + &fault("3s"));
-    let manager = Manager::new(&mut shell);
-    let daemon = shell.daemon();
-    manager.wait_for("READY=1");
-    let mut waiting = Vec::new();
-    wait_for("the number of readings that wait to stand still", || {
-        waiting.push(manager.wait_for("STATUS=no connection").split("; ").last().map(str::to_owned));
-        let [.., before, now] = waiting.as_slice() else { return None };
-        (before == now && *now != Some("0 readings waiting\n".to_owned())).then_some(())
-    });
-    let (done, _) = stops(&shell, daemon, libc::SIGTERM);
-    assert!(done.err.contains("readings lost"), "{}", done.err);
+    let small = "[buffer]\nmax_size = \"64KiB\"\n";
+    let text = format!("{}{}{small}", config("mqtt://127.0.0.1:1"), counters(1_000));
+    for state in ["state", ""] {
+        let (shell, _manager, daemon) = started_with(&text, |shell| {
+            let folder = if state.is_empty() { String::new() } else { shell.file(state).display().to_string() };
+            shell.set("STATE_DIRECTORY", &folder);
+        });
+        daemon.wait_for_err("readings are being lost");
+        let (done, _) = stops(&shell, daemon, libc::SIGTERM);
+        assert!(done.err.contains("ERROR readings lost"), "{}", done.err);
+    }
 }
 
 #[test]

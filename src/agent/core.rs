@@ -148,6 +148,7 @@ impl Core {
 
     /// Samples have come.
     pub fn samples(&mut self, reports: &[Report]) {
+        self.outbox.set_asleep(self.clock.asleep());
         let mut effects = std::mem::take(&mut self.scratch.effects);
         for report in reports {
             self.sensors.sample(report.sensor, &report.sample, report.stamp, &mut self.outbox, &mut effects);
@@ -210,7 +211,7 @@ impl Core {
         let output = &self.plan.outputs[output];
         let Some(topic) = &output.reply else { return };
         // The state goes first: who reads the reply can rely on it.
-        self.outbox.pump(link, self.clock.now());
+        self.outbox.pump(link, self.clock.stamp());
         let qos = if link.room(output.qos.max(QoS::AtLeastOnce)) == 0 { QoS::AtMostOnce } else { output.qos };
         let message = Outgoing { topic, payload, qos, retain: false };
         if let Err(error) = link.publish(&message, (qos > QoS::AtMostOnce).then_some(REPLY)) {
@@ -244,7 +245,7 @@ impl Core {
         self.bank.server(true, now);
         self.echo(now);
         self.outbox.connected(now.at);
-        self.outbox.pump(link, now.at);
+        self.outbox.pump(link, now);
         self.tally.losses_over(&self.outbox);
     }
 
@@ -305,7 +306,7 @@ impl Core {
 
     /// Hands to the session whatever may go now.
     pub fn pump(&mut self, link: &mut dyn Link) {
-        self.outbox.pump(link, self.clock.now());
+        self.outbox.pump(link, self.clock.stamp());
     }
 
     /// When [`Core::pump`] has something to do although nothing has happened.
@@ -316,6 +317,11 @@ impl Core {
     /// The outbox, to see whether everything was sent.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Ordered stop, last part: what the server did not take is stored.
+    pub fn finish_store(&mut self) {
+        self.outbox.finish();
     }
 
     /// How many sensors fail now.

@@ -10,6 +10,7 @@ use serde::Serialize;
 pub struct Tally {
     started: Instant,
     connects: u64,
+    online: bool,
     contradicted: bool,
     contradiction_told: bool,
     /// Buses on which a read hangs now.
@@ -42,10 +43,14 @@ pub struct Numbers {
     pub published: u64,
     /// Readings sent as history.
     pub history: u64,
-    /// Readings that wait for the server now.
+    /// Readings that wait for the server now, in memory or on disk.
     pub buffered: usize,
+    /// Those of them that are on disk.
+    pub on_disk: usize,
     /// Readings lost: the buffer was full, they were too old, or the agent was too slow.
     pub dropped: u64,
+    /// Readings found damaged on disk.
+    pub damaged: u64,
     /// Older values of topics without a history that a newer one replaced.
     pub superseded: u64,
     /// Edges of inputs that came faster than they can be read.
@@ -62,6 +67,7 @@ impl Tally {
         Self {
             started,
             connects: 0,
+            online: false,
             contradicted: false,
             contradiction_told: false,
             hanging: 0,
@@ -74,6 +80,7 @@ impl Tally {
     /// The session has connected.
     pub fn connected(&mut self) {
         self.connects += 1;
+        self.online = true;
     }
 
     /// Somebody has said that we are offline.
@@ -92,6 +99,7 @@ impl Tally {
     /// The session has ended: it was our own will, which a server that stops in order publishes before it closes.
     pub fn disconnected(&mut self) {
         self.contradicted = false;
+        self.online = false;
     }
 
     /// So many more reports were dropped before anybody saw them.
@@ -104,7 +112,8 @@ impl Tally {
 
     /// What waits for the server has come to its limit, or has left it; told once, and the total when it is over.
     pub fn losses(&mut self, outbox: &Outbox) {
-        if self.losing && outbox.stored() == 0 {
+        let stored = outbox.stored();
+        if self.losing && self.online && stored.waiting == stored.held {
             self.losses_over(outbox);
         } else if !self.losing && outbox.counts().dropped > self.losses_told {
             self.losing = true;
@@ -124,7 +133,7 @@ impl Tally {
 
     /// All numbers now.
     pub fn numbers(&self, now: Stamp, outbox: &Outbox, sensors: &Sensors, inputs: &Inputs) -> Numbers {
-        let (counts, reads) = (outbox.counts(), sensors.counts());
+        let (counts, stored, reads) = (outbox.counts(), outbox.stored(), sensors.counts());
         Numbers {
             time: now.wall.map(|wall| wall.to_string()),
             uptime_s: now.at.since(self.started).as_secs(),
@@ -136,7 +145,9 @@ impl Tally {
             published: counts.published,
             history: counts.history,
             buffered: outbox.waiting(),
+            on_disk: stored.on_disk,
             dropped: counts.dropped + self.reports_dropped,
+            damaged: stored.damaged,
             superseded: counts.superseded,
             edges_lost: inputs.edges_lost(),
             cpu_s: processor_time().as_millis() as f64 / 1000.0,

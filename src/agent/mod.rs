@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use supervise::Supervisor;
 use timer::{ClockWatch, Timer};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use watch::Watch;
 
 /// The name, in the runtime folder, of the table of safe levels.
@@ -41,6 +41,8 @@ const STOP_WITHIN: Duration = Duration::from_millis(1500);
 const FLUSH_WITHIN: Duration = Duration::from_millis(1000);
 /// The state file gets at least this long, whatever the server took.
 const STATE_WITHIN: Duration = Duration::from_millis(100);
+/// What the server did not take is on disk long before that, unless the disk hangs. The unit stops waiting after ten seconds.
+const STORE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything an agent needs.
 pub struct Setup {
@@ -54,6 +56,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Where readings wait while the server is away.
     pub store: Box<dyn Buffer>,
+    /// Notified when the store has something to take in.
+    pub store_woken: Arc<Notify>,
     /// Records of history a second.
     pub drain_per_second: u32,
     /// The file of what outlives a restart.
@@ -79,6 +83,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyh
             Some(batch) = agent.batches.recv() => agent.batch(&batch),
             input = agent.watch.ready() => agent.input_ready(input),
             Some(request) = agent.requests.recv() => control::answer(&mut agent.core, request),
+            () = agent.store_woken.notified() => {}
             () = agent.timer.elapsed() => {}
             () = agent.clock_watch.set() => agent.clock_set(),
         }
@@ -99,6 +104,7 @@ struct Agent {
     batches: mpsc::Receiver<Batch>,
     watch: Watch,
     requests: mpsc::Receiver<control::Request>,
+    store_woken: Arc<Notify>,
     timer: Timer,
     clock_watch: ClockWatch,
     supervisor: Supervisor,
@@ -146,6 +152,7 @@ impl Agent {
             batches,
             watch: Watch::default(),
             requests,
+            store_woken: setup.store_woken,
             timer,
             clock_watch,
             supervisor,
@@ -239,7 +246,7 @@ impl Agent {
         self.core.buses_hanging(self.resources.iter().filter(|resource| resource.is_hanging()).count());
     }
 
-    /// Outputs first; then what waits; then `offline`.
+    /// Outputs first; then what waits; then `offline`; and what the server did not take is stored.
     async fn stop(mut self, why: &'static str) {
         log::info!(reason = why; "stopping");
         self.supervisor.stopping();
@@ -258,10 +265,7 @@ impl Agent {
         }
         let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
         self.core.finish_state(rest.max(STATE_WITHIN));
-        let left = self.core.outbox().waiting();
-        if left > 0 {
-            log::error!(readings = left; "readings lost, the server did not take them before the stop");
-        }
+        self.store().await;
         if let Some(table) = &self.safe_table {
             // Outputs stand where `on_exit` says; nobody is to drive them to safe after a stop in order.
             let _ = std::fs::remove_file(table);
@@ -273,13 +277,37 @@ impl Agent {
     async fn flush(&mut self) {
         self.core.pump(&mut self.session);
         while self.session.is_connected() && !self.core.outbox().is_settled() {
-            let event = self.session.event().await;
-            match event {
-                Event::Acked(token) => self.core.acked(token),
-                Event::Disconnected { .. } => self.core.disconnected(),
-                Event::Connected { .. } | Event::Message(_) | Event::SubscriptionRefused { .. } => {}
+            tokio::select! {
+                event = self.session.event() => match event {
+                    Event::Acked(token) => self.core.acked(token),
+                    Event::Disconnected { .. } => self.core.disconnected(),
+                    Event::Connected { .. } | Event::Message(_) | Event::SubscriptionRefused { .. } => {}
+                },
+                () = self.store_woken.notified() => {}
             }
             self.core.pump(&mut self.session);
+        }
+    }
+
+    /// Waits until what the server did not take is on disk, and tells what is not.
+    async fn store(&mut self) {
+        self.core.finish_store();
+        let stored = async {
+            self.core.pump(&mut self.session);
+            while self.core.outbox().is_storing() {
+                self.store_woken.notified().await;
+                self.core.pump(&mut self.session);
+            }
+        };
+        if tokio::time::timeout(STORE_WITHIN, stored).await.is_err() {
+            log::error!(seconds = STORE_WITHIN.as_secs(); "the disk hangs, not waited for any longer");
+        }
+        let (waiting, on_disk) = (self.core.outbox().waiting(), self.core.outbox().stored().on_disk);
+        if waiting > on_disk {
+            log::error!(readings = waiting - on_disk; "readings lost, the server did not take them before the stop");
+        }
+        if on_disk > 0 {
+            log::info!(readings = on_disk; "readings wait on disk for the next start");
         }
     }
 }
@@ -336,6 +364,6 @@ fn give_back_memory() {
 }
 
 /// This boot's identity, empty where the kernel does not tell.
-fn boot_id() -> String {
+pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -4,8 +4,9 @@ use super::Failed;
 use super::arguments::Arguments;
 use crate::agent;
 use crate::board::{Board, linux, raspberry_pi, simulated};
+use crate::buffer::disk::{self, Disk};
 use crate::buffer::memory::Memory;
-use crate::buffer::{Limits, Overflow};
+use crate::buffer::{Buffer, Limits, Overflow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BoardKind, Config};
 use crate::mqtt;
@@ -16,11 +17,16 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Where the unit keeps what a running daemon shares.
 const RUNTIME_FOLDER: &str = "/run/board2mqtt";
+/// Where the unit keeps what outlives a restart.
+const STATE_FOLDER: &str = "/var/lib/board2mqtt";
 /// The name of the file of what outlives a restart.
 const STATE_FILE: &str = "state.json";
+/// The name of the folder of readings that wait, unless the configuration gives another.
+const BUFFER_FOLDER: &str = "buffer";
 
 /// A configuration that is good.
 pub struct Checked {
@@ -164,7 +170,41 @@ pub fn agent(checked: Checked) -> Result<agent::Setup, Failed> {
     // Before the board, so that nothing is touched without a password.
     let session = session(&checked)?;
     let board = board(&checked, &clock)?;
-    Ok(agent_on(checked, session, board, clock))
+    let store = Store::of(&checked.config.buffer);
+    Ok(agent_on(checked, session, board, clock, store))
+}
+
+/// Where readings wait, and how it tells that it has something to say.
+pub struct Store {
+    buffer: Box<dyn Buffer>,
+    woken: Arc<Notify>,
+}
+
+impl Store {
+    /// In the folder that is configured, else in the unit's own. Without either nobody has said where, so nothing is written.
+    fn of(buffer: &config::Buffer) -> Self {
+        let path = buffer.path.clone().or_else(|| systemd::state_directory().map(|state| state.join(BUFFER_FOLDER)));
+        let Some(path) = path else {
+            log::info!("readings wait in memory only: there is no unit's state folder and no `path` in [buffer]");
+            return Self::in_memory(buffer);
+        };
+        let woken = Arc::new(Notify::new());
+        let notify = woken.clone();
+        let wake = Box::new(move || notify.notify_one());
+        let boot = u128::from_str_radix(&agent::boot_id().replace('-', ""), 16).unwrap_or_default();
+        let (limits, flush_every) = (limits(buffer), buffer.flush_every);
+        Self { buffer: Box::new(Disk::start(disk::Options { path, limits, flush_every, boot, wake })), woken }
+    }
+
+    /// In memory, whatever is configured.
+    pub fn in_memory(buffer: &config::Buffer) -> Self {
+        Self { buffer: Box::new(Memory::new(limits(buffer))), woken: Arc::new(Notify::new()) }
+    }
+}
+
+fn limits(buffer: &config::Buffer) -> Limits {
+    let overflow = if buffer.drop_newest { Overflow::DropNewest } else { Overflow::DropOldest };
+    Limits { max_size: buffer.max_size, max_age: buffer.max_age, overflow }
 }
 
 /// The session of the configuration; reads the password.
@@ -178,25 +218,25 @@ pub fn session(checked: &Checked) -> Result<mqtt::Options, Failed> {
     })
 }
 
-/// The same on a given board.
+/// The same on a given board, with a given store.
 pub fn agent_on(
     checked: Checked,
     session: mqtt::Options,
     board: Arc<dyn Board>,
     clock: Arc<dyn Clock>,
+    store: Store,
 ) -> agent::Setup {
     let buffer = &checked.config.buffer;
-    let overflow = if buffer.drop_newest { Overflow::DropNewest } else { Overflow::DropOldest };
-    let limits = Limits { max_size: buffer.max_size, max_age: buffer.max_age, overflow };
-    let state_folder = systemd::state_directory()
-        .or_else(|| buffer.path.parent().map(Path::to_owned))
-        .unwrap_or_else(|| checked.config.folder.clone());
+    let beside_the_buffer = || buffer.path.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let state_folder =
+        systemd::state_directory().or_else(beside_the_buffer).unwrap_or_else(|| PathBuf::from(STATE_FOLDER));
     agent::Setup {
         plan: checked.plan,
         session,
         board,
         clock,
-        store: Box::new(Memory::new(limits)),
+        store: store.buffer,
+        store_woken: store.woken,
         drain_per_second: buffer.drain_per_second,
         state_file: state_folder.join(STATE_FILE),
         runtime_folder: runtime_folders().into_iter().find(|folder| is_writable(folder)),

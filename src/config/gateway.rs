@@ -166,13 +166,8 @@ pub(super) fn simulated(root: &View<'_>) -> Simulated {
 /// `[buffer]`
 pub(super) fn buffer(root: &View<'_>) -> Buffer {
     let table = root.table_or_empty("buffer");
-    if let Some(given) = ["path", "flush_every"].into_iter().find(|name| table.node(name).is_some()) {
-        let message = "the buffer is kept in memory by this version: a stop or a power cut loses it";
-        let warning = Diagnostic::warning(&table.at(given), message);
-        root.context.note(warning.help("`path` and `flush_every` are for a buffer on disk, which comes later"));
-    }
     Buffer {
-        path: table.context.folder.join(table.value::<PathBuf>("path")),
+        path: table.path("path").map(|path| path.value),
         max_size: table.value("max_size"),
         max_age: table.value("max_age"),
         drop_newest: table.choice("overflow", [false, true]),

@@ -191,8 +191,8 @@ pub struct Simulated {
 /// `[buffer]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
-    /// The folder of the store.
-    pub path: PathBuf,
+    /// The folder of the store, where given.
+    pub path: Option<PathBuf>,
     /// Bytes.
     pub max_size: u64,
     /// Oldest kept.

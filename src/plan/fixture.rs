@@ -28,7 +28,7 @@ pub fn config() -> Config {
         board: BoardKind::Auto,
         simulated: Simulated::default(),
         buffer: Buffer {
-            path: "/var/lib/board2mqtt/buffer".into(),
+            path: None,
             max_size: 64 << 20,
             max_age: Duration::from_secs(7 * 86_400),
             drop_newest: false,

@@ -2,6 +2,9 @@
 //!
 //! One share is on its way at a time; it is forgotten when the server has acknowledged all its messages. A connection that
 //! breaks meanwhile sends it again, so consumers may see doubles and tell them by their times.
+//!
+//! What waits goes to the topic it was taken for, in the unit of that time, even where the configuration has changed since:
+//! all that is needed for that is the label of its series, which the store keeps with it.
 
 use super::Link;
 use crate::buffer::{Buffer, Record};
@@ -10,6 +13,8 @@ use crate::mqtt::{Outgoing, Token};
 use crate::payload;
 use crate::quantity::Unit;
 use crate::topic::QoS;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// How often a share goes out.
@@ -35,6 +40,39 @@ pub struct History {
     pub unit: Unit,
 }
 
+/// A history as the store keeps it.
+#[derive(Serialize, Deserialize)]
+struct Label<'a> {
+    topic: Cow<'a, str>,
+    unit: Cow<'a, str>,
+    decimals: u8,
+}
+
+impl History {
+    /// The label of its series in the store.
+    pub fn label(&self) -> String {
+        let label = Label { topic: (&self.topic).into(), unit: self.unit.symbol().into(), decimals: self.decimals };
+        serde_json::to_string(&label).expect("text and a number are JSON")
+    }
+
+    /// The history that a label stands for; `None` where another version has written what this one cannot read.
+    fn of(label: &str) -> Option<Self> {
+        let Label { topic, unit, decimals } = serde_json::from_str(label).ok()?;
+        let unit = Unit::parse(&unit)?;
+        // More digits than the configuration accepts: no label of ours.
+        (decimals <= 9).then(|| Self { topic: topic.into_owned(), decimals, unit })
+    }
+}
+
+/// What one turn of emptying has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Records in messages.
+    pub records: u64,
+    /// Records whose label nobody can read, given up.
+    pub unreadable: u64,
+}
+
 /// The state of emptying.
 pub struct Drain {
     /// Records in a share.
@@ -49,8 +87,6 @@ pub struct Drain {
     sent: usize,
     /// Messages not acknowledged.
     outstanding: usize,
-    /// What to forget when all is acknowledged.
-    end: u64,
     payload: Vec<u8>,
 }
 
@@ -66,7 +102,6 @@ impl Drain {
             records: Vec::new(),
             sent: 0,
             outstanding: 0,
-            end: 0,
             payload: Vec::new(),
         }
     }
@@ -84,11 +119,10 @@ impl Drain {
     }
 
     /// The share on its way is to be sent again.
-    pub fn disconnected(&mut self, store: &dyn Buffer) {
+    pub fn disconnected(&mut self, store: &mut dyn Buffer) {
         self.next = None;
         self.records = Vec::new();
-        // The share is given back: what was in flight live may belong before it.
-        store.peek(0, &mut self.records);
+        store.give_back();
         self.sent = 0;
         self.outstanding = 0;
     }
@@ -101,7 +135,7 @@ impl Drain {
 
     fn complete(&mut self, store: &mut dyn Buffer) {
         if self.outstanding == 0 && self.sent == self.records.len() && self.sent > 0 {
-            store.forget(self.end);
+            store.forget_peeked();
             self.records.clear();
             self.sent = 0;
         }
@@ -109,36 +143,27 @@ impl Drain {
 
     /// When [`Drain::pump`] has something to do that no acknowledgement announces.
     pub fn deadline(&self, store: &dyn Buffer) -> Option<Instant> {
-        self.next.filter(|_| self.records.is_empty() && !store.is_empty())
+        self.next.filter(|_| self.records.is_empty() && store.is_ready())
     }
 
-    /// Drops what is too old, unless it is on its way; returns how many records.
-    pub fn expire(&mut self, store: &mut dyn Buffer, now: Instant) -> u64 {
-        if self.records.is_empty() { store.expire(now.as_nanos() / 1_000_000) } else { 0 }
-    }
-
-    /// Sends what may go now; returns how many records.
-    pub fn pump<'a>(
-        &mut self,
-        store: &mut dyn Buffer,
-        target: impl Fn(u32) -> Option<&'a History>,
-        link: &mut dyn Link,
-        now: Instant,
-    ) -> u64 {
+    /// Sends what may go now.
+    pub fn pump(&mut self, store: &mut dyn Buffer, link: &mut dyn Link, now: Instant) -> Sent {
         if self.deadline(store).is_some_and(|next| now >= next) {
-            self.end = store.peek(self.share, &mut self.records);
+            store.peek(self.share, &mut self.records);
             // Stable: the order of time stays within each topic.
             self.records.sort_by_key(|record| record.series);
             self.next = Some(now + self.interval);
         }
-        let mut count = 0;
+        let mut done = Sent::default();
         // One place in the window always stays free for a live reading.
         while self.sent < self.records.len() && link.room(QoS::AtLeastOnce) > 1 {
-            let Some(history) = target(self.records[self.sent].series) else {
+            let label = store.label(self.records[self.sent].series);
+            let Some(history) = label.and_then(|label| History::of(&label)) else {
                 self.sent += 1;
+                done.unreadable += 1;
                 continue;
             };
-            let encoded = self.encode(history);
+            let encoded = self.encode(&history);
             let message =
                 Outgoing { topic: &history.topic, payload: &self.payload, qos: QoS::AtLeastOnce, retain: false };
             if link.publish(&message, Some(HISTORY)).is_err() {
@@ -146,10 +171,10 @@ impl Drain {
             }
             self.sent += encoded;
             self.outstanding += 1;
-            count += encoded as u64;
+            done.records += encoded as u64;
         }
         self.complete(store);
-        count
+        done
     }
 
     /// Encodes as many records of one series as fit one message; returns how many.
@@ -163,5 +188,22 @@ impl Drain {
         let count = fits.count();
         array.finish();
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_tells_all_that_sending_needs() {
+        let history = History { topic: "a \"b\"/°/history".into(), decimals: 3, unit: Unit::Celsius };
+        assert_eq!(history.label(), r#"{"topic":"a \"b\"/°/history","unit":"°C","decimals":3}"#);
+        assert_eq!(History::of(&history.label()), Some(history));
+        for other in
+            ["", "{}", r#"{"topic":"a","unit":"furlong","decimals":1}"#, r#"{"topic":"a","unit":"m","decimals":10}"#]
+        {
+            assert_eq!(History::of(other), None, "{other}");
+        }
     }
 }

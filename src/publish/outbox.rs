@@ -1,19 +1,21 @@
-//! What is to be sent, newest first: one slot a topic, and a store for what was measured while nothing could be sent.
+//! What is to be sent, newest first: one slot a topic, and a store for what could not be sent in time.
 //!
-//! A slot holds the newest payload of its topic. While the server is away or slow, a newer reading takes the place of an
-//! older one in its slot, and the older one goes to the store; so on return every live topic gets its newest value at once,
-//! and the store follows, in order, on the history topics. A record is forgotten only when the server has acknowledged it.
+//! A slot holds the newest payload of its topic. Every reading at QoS 1 or 2 enters the store when it is taken, held by its
+//! slot, then by the message it is sent in. It is forgotten only when the server has acknowledged it. While the server is
+//! away or slow, a newer reading takes the place of an older one in its slot, and the older one is released: so on return
+//! every live topic gets its newest value at once, and the store follows, in order, on the history topics.
 //!
 //! Bounded by construction: the slots by the configuration, what is in flight by the session's window, the store by its
 //! limits. Whatever is dropped is counted.
 
 use super::Link;
 use super::history::{self, Drain, History};
-use crate::buffer::{Buffer, Record};
+use crate::buffer::{Buffer, Contents, Moment, Record, THIS_BOOT, Ticket};
 use crate::clock::{Instant, Stamp};
 use crate::mqtt::{Outgoing, PublishError, Token};
 use crate::topic::QoS;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Above this many unwritten bytes nothing more is handed to the session: the kernel's buffer is full, the link is slow.
@@ -32,8 +34,8 @@ pub struct SlotSpec {
     pub qos: QoS,
     /// Retain flag.
     pub retain: bool,
-    /// Where superseded readings go; `None` where only the newest matters.
-    pub history: Option<Box<History>>,
+    /// Where superseded readings go, as [`Outbox::series`] numbers it; `None` where only the newest matters.
+    pub series: Option<u32>,
     /// Sent again on every connect even if it is not retained: it still holds, which an old reading does not.
     pub lasting: bool,
 }
@@ -41,7 +43,7 @@ pub struct SlotSpec {
 impl SlotSpec {
     /// A state: only the newest matters.
     pub fn state(topic: &str, qos: QoS, retain: bool) -> Self {
-        Self { topic: topic.into(), qos, retain, history: None, lasting: true }
+        Self { topic: topic.into(), qos, retain, series: None, lasting: true }
     }
 }
 
@@ -52,33 +54,24 @@ struct Slot {
     known: bool,
     /// Queued to be sent.
     pending: bool,
-    /// The readings `payload` stands for.
-    records: Records,
-    /// `records` are neither with the server nor on their way there.
-    owed: bool,
-}
-
-impl Slot {
-    /// The readings that only this slot has; from now on somebody else does.
-    fn take_owed(&mut self) -> Records {
-        if std::mem::take(&mut self.owed) { self.records.clone() } else { Records::default() }
-    }
+    /// The readings `payload` stands for, while they are neither with the server nor on their way there.
+    owed: Readings,
+    /// The message that carries them otherwise, until a newer payload takes their place.
+    carried_by: Option<Token>,
 }
 
 /// The readings a payload stands for: none for a state, one for a plain reading, a few for a sensor's JSON object.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Records {
-    first: Option<Record>,
-    others: Box<[Record]>,
+#[derive(Debug, Default)]
+struct Readings {
+    /// In the store.
+    kept: Range<Ticket>,
+    /// A reading without a history, which no store keeps.
+    bare: bool,
 }
 
-impl Records {
-    fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.first.iter().chain(&self.others)
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.first.is_none()
+impl Readings {
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && !self.bare
     }
 }
 
@@ -86,7 +79,7 @@ impl Records {
 struct InFlight {
     token: Token,
     slot: SlotId,
-    records: Records,
+    readings: Readings,
 }
 
 /// Counts for the metrics topic.
@@ -96,7 +89,7 @@ pub struct Counts {
     pub published: u64,
     /// Readings sent as history.
     pub history: u64,
-    /// Readings lost: the store was full or they were too old.
+    /// Readings lost: the store was full, or they were too old, too long for a message, or of a series nobody can read.
     pub dropped: u64,
     /// Older values of topics without a history that a newer one replaced while the server was away.
     pub superseded: u64,
@@ -110,6 +103,8 @@ pub struct Outbox {
     next_token: Token,
     store: Box<dyn Buffer>,
     drain: Drain,
+    /// How long the board has slept since it booted, which the instants of the gateway leave out.
+    asleep: Duration,
     /// While too many bytes wait to be written.
     look_again: Option<Instant>,
     counts: Counts,
@@ -125,6 +120,7 @@ impl Outbox {
             next_token: 0,
             store,
             drain: Drain::new(drain_per_second),
+            asleep: Duration::ZERO,
             look_again: None,
             counts: Counts::default(),
         }
@@ -132,15 +128,14 @@ impl Outbox {
 
     /// Adds a slot.
     pub fn add(&mut self, spec: SlotSpec) -> SlotId {
-        let payload = Vec::new();
-        self.slots.push(Slot { spec, payload, known: false, pending: false, records: Records::default(), owed: false });
+        let (payload, owed) = (Vec::new(), Readings::default());
+        self.slots.push(Slot { spec, payload, known: false, pending: false, owed, carried_by: None });
         self.slots.len() as SlotId - 1
     }
 
-    /// Adds a history without a live topic of its own: of a quantity that is published in its sensor's JSON object only.
-    pub fn add_history(&mut self, history: History) -> SlotId {
-        let history = Some(Box::new(history));
-        self.add(SlotSpec { topic: Box::default(), qos: QoS::AtLeastOnce, retain: false, history, lasting: false })
+    /// The number of a history, under which the store keeps its readings.
+    pub fn series(&mut self, history: &History) -> u32 {
+        self.store.series(&history.label())
     }
 
     /// Every slot is there.
@@ -148,43 +143,75 @@ impl Outbox {
         self.slots.shrink_to_fit();
     }
 
+    /// How long the board has slept since it booted.
+    pub fn set_asleep(&mut self, asleep: Duration) {
+        self.asleep = asleep;
+    }
+
     /// Sets the newest payload of a state; it goes out as soon as it can.
     pub fn set(&mut self, slot: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
-        self.replace(slot, Records::default(), write);
+        self.replace(slot, Readings::default(), write);
     }
 
     /// Sets the newest payload of a reading.
     pub fn set_reading(&mut self, slot: SlotId, value: f64, stamp: Stamp, write: impl FnOnce(&mut Vec<u8>)) {
-        let first = Some(record(slot, value, stamp));
-        self.replace(slot, Records { first, others: Box::default() }, write);
+        let spec = &self.slots[slot as usize].spec;
+        let readings = match (spec.qos, spec.series) {
+            (QoS::AtMostOnce, _) => Readings::default(),
+            (_, None) => Readings { bare: true, ..Readings::default() },
+            (_, Some(series)) => self.take(&[(series, value)], stamp),
+        };
+        self.replace(slot, readings, write);
     }
 
-    /// Sets the newest payload of a sensor's JSON object; `readings` are those whose histories it belongs to.
+    /// Sets the newest payload of a sensor's JSON object; `readings` are those that have a history, each with its series.
     pub fn set_object(
         &mut self,
         slot: SlotId,
-        readings: &[(SlotId, f64)],
+        readings: &[(u32, f64)],
         stamp: Stamp,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let mut records = readings.iter().map(|(history, value)| record(*history, *value, stamp));
-        let first = records.next();
-        self.replace(slot, Records { first, others: records.collect() }, write);
+        let acknowledged = self.slots[slot as usize].spec.qos > QoS::AtMostOnce;
+        let readings = if acknowledged { self.take(readings, stamp) } else { Readings::default() };
+        self.replace(slot, readings, write);
     }
 
-    fn replace(&mut self, id: SlotId, records: Records, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Readings enter the store, held.
+    fn take(&mut self, readings: &[(u32, f64)], stamp: Stamp) -> Readings {
+        let Moment { uptime_ms, wall_ms } = self.moment(stamp);
+        let record = |(series, value): &(u32, f64)| Record {
+            series: *series,
+            boot: THIS_BOOT,
+            wall_ms,
+            uptime_ms,
+            value: *value,
+        };
+        let tickets = readings.iter().map(|reading| self.store.push(record(reading)));
+        let kept = tickets.fold(0..0, |all: Range<Ticket>, ticket| {
+            let start = if all.is_empty() { ticket } else { all.start };
+            start..ticket + 1
+        });
+        Readings { kept, bare: false }
+    }
+
+    fn moment(&self, stamp: Stamp) -> Moment {
+        let uptime = Duration::from_nanos(stamp.at.as_nanos()) + self.asleep;
+        Moment { uptime_ms: uptime.as_millis() as u64, wall_ms: stamp.wall.map(|wall| wall.0) }
+    }
+
+    fn replace(&mut self, id: SlotId, readings: Readings, write: impl FnOnce(&mut Vec<u8>)) {
         let slot = &mut self.slots[id as usize];
-        let superseded = slot.take_owed();
         slot.payload.clear();
         write(&mut slot.payload);
         slot.known = true;
-        slot.records = if slot.spec.qos > QoS::AtMostOnce { records } else { Records::default() };
-        slot.owed = !slot.records.is_empty();
+        slot.carried_by = None;
+        let superseded = std::mem::replace(&mut slot.owed, readings);
         if !slot.pending {
             slot.pending = true;
             self.queue.push_back(id);
         }
-        self.keep(&superseded);
+        self.release(superseded);
     }
 
     /// Removes a retained value from the server: an empty retained message.
@@ -192,15 +219,10 @@ impl Outbox {
         self.set(slot, |_| {});
     }
 
-    /// What did not go out live: to the store, if there is a history for it.
-    fn keep(&mut self, records: &Records) {
-        for record in records.iter() {
-            if self.slots[record.series as usize].spec.history.is_some() {
-                self.counts.dropped += self.store.push(*record);
-            } else {
-                self.counts.superseded += 1;
-            }
-        }
+    /// What did not go out live is history, if there is one for it.
+    fn release(&mut self, readings: Readings) {
+        self.counts.superseded += u64::from(readings.bare);
+        self.store.release(readings.kept);
     }
 
     /// A connection is there: everything known is to be sent again, in the order of the slots, and history waits for it.
@@ -208,13 +230,14 @@ impl Outbox {
         self.queue.clear();
         self.slots.iter_mut().for_each(|slot| slot.pending = false);
         self.publish_all();
+        self.store.online(true);
         self.drain.connected(now);
     }
 
     /// Everything known that holds is to be sent again, behind what waits already.
     pub fn publish_all(&mut self) {
         for (id, slot) in self.slots.iter_mut().enumerate() {
-            if !slot.pending && slot.known && (slot.spec.lasting || slot.spec.retain || slot.owed) {
+            if !slot.pending && slot.known && (slot.spec.lasting || slot.spec.retain || !slot.owed.is_empty()) {
                 slot.pending = true;
                 self.queue.push_back(id as SlotId);
             }
@@ -224,36 +247,40 @@ impl Outbox {
     /// The connection is gone: what was not acknowledged waits again.
     pub fn disconnected(&mut self) {
         self.look_again = None;
-        self.drain.disconnected(&*self.store);
+        self.drain.disconnected(&mut *self.store);
         for message in std::mem::take(&mut self.in_flight) {
             let slot = &mut self.slots[message.slot as usize];
             // Is it what the slot still stands for? Then the slot sends it again; otherwise it is history.
-            if slot.records == message.records {
-                slot.owed = !message.records.is_empty();
+            if slot.carried_by == Some(message.token) {
+                (slot.carried_by, slot.owed) = (None, message.readings);
             } else {
-                self.keep(&message.records);
+                self.release(message.readings);
             }
         }
+        self.store.online(false);
     }
 
     /// The server has acknowledged `token`.
     pub fn acked(&mut self, token: Token) {
         if history::is_history(token) {
             self.drain.acked(&mut *self.store);
-        } else if let Some(at) = self.in_flight.iter().position(|message| message.token == token) {
-            self.in_flight.remove(at);
+        } else if let Some(at) = self.in_flight.iter().position(|message| message.token == token)
+            && let Some(message) = self.in_flight.remove(at)
+        {
+            self.store.forget(message.readings.kept);
         }
     }
 
-    /// Hands to the session whatever may go now.
-    pub fn pump(&mut self, link: &mut dyn Link, now: Instant) {
+    /// Lets the store do what is due, and hands to the session whatever may go now.
+    pub fn pump(&mut self, link: &mut dyn Link, now: Stamp) {
+        self.store.turn(self.moment(now));
         self.look_again = None;
         if !link.is_connected() {
             return;
         }
         while let Some(id) = self.queue.front().copied() {
             if link.backlog() > MAX_BACKLOG {
-                self.look_again = Some(now + WRITTEN_SOON);
+                self.look_again = Some(now.at + WRITTEN_SOON);
                 return;
             }
             if !self.send(id, link) {
@@ -261,10 +288,9 @@ impl Outbox {
             }
             self.queue.pop_front();
         }
-        let slots = &self.slots;
-        let target = |series: u32| slots.get(series as usize).and_then(|slot| slot.spec.history.as_deref());
-        self.counts.dropped += self.drain.expire(&mut *self.store, now);
-        self.counts.history += self.drain.pump(&mut *self.store, target, link, now);
+        let sent = self.drain.pump(&mut *self.store, link, now.at);
+        self.counts.history += sent.records;
+        self.counts.dropped += sent.unreadable;
     }
 
     /// The agent is going to stop: history goes out as fast as the server takes it.
@@ -272,35 +298,50 @@ impl Outbox {
         self.drain.hurry(now);
     }
 
-    /// When [`Outbox::pump`] has something to do that no event announces: bytes have been written, or the next share of
-    /// the history may go.
+    /// Nothing is sent any more: what waits is stored for the next start, where the store outlives this process.
+    pub fn finish(&mut self) {
+        self.store.finish();
+    }
+
+    /// Whether the store is still at that.
+    pub fn is_storing(&self) -> bool {
+        self.store.is_busy()
+    }
+
+    /// When [`Outbox::pump`] has something to do that no event announces: bytes have been written, the next share of the
+    /// history may go, or something is due in the store.
     ///
-    /// None while it could not go anyway, without a connection or behind live values that wait for an acknowledgement: a
-    /// time that has passed would be a loop that never rests.
+    /// A share is not due while it could not go anyway, without a connection or behind live values that wait for an
+    /// acknowledgement: a time that has passed would be a loop that never rests.
     pub fn deadline(&self) -> Option<Instant> {
-        self.look_again.or_else(|| self.drain.deadline(&*self.store).filter(|_| self.queue.is_empty()))
+        let share = self.drain.deadline(&*self.store).filter(|_| self.queue.is_empty());
+        let stored = self
+            .store
+            .deadline()
+            .map(|uptime_ms| Instant::from_nanos(0) + Duration::from_millis(uptime_ms).saturating_sub(self.asleep));
+        [self.look_again.or(share), stored].into_iter().flatten().min()
     }
 
     /// What was published, kept and lost so far.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts { dropped: self.counts.dropped + self.store.contents().dropped, ..self.counts }
+    }
+
+    /// What the store has.
+    pub fn stored(&self) -> Contents {
+        self.store.contents()
     }
 
     /// How many readings wait: in the store, or unacknowledged.
     pub fn waiting(&self) -> usize {
-        let live = self.in_flight.iter().map(|message| &message.records);
-        let newest = self.slots.iter().filter(|slot| slot.owed).map(|slot| &slot.records);
-        self.store.len() + live.chain(newest).map(|records| records.iter().count()).sum::<usize>()
-    }
-
-    /// How many readings are in the store.
-    pub fn stored(&self) -> usize {
-        self.store.len()
+        let live = self.in_flight.iter().map(|message| &message.readings);
+        let bare = live.chain(self.slots.iter().map(|slot| &slot.owed)).filter(|readings| readings.bare);
+        self.store.contents().waiting + bare.count()
     }
 
     /// Whether everything has been sent and acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.is_empty() && self.store.is_empty()
+        self.queue.is_empty() && self.in_flight.is_empty() && self.store.contents().waiting == 0
     }
 
     /// Sends one slot; `false` if it has to wait.
@@ -319,7 +360,9 @@ impl Outbox {
             Err(error @ PublishError::TooLong) => {
                 log::error!(topic = &*slot.spec.topic, error:% = error; "message dropped");
                 slot.pending = false;
-                self.counts.dropped += slot.take_owed().iter().count() as u64;
+                let Readings { kept, bare } = std::mem::take(&mut slot.owed);
+                self.counts.dropped += kept.end - kept.start + u64::from(bare);
+                self.store.forget(kept);
                 return true;
             }
         }
@@ -327,15 +370,14 @@ impl Outbox {
         self.counts.published += 1;
         if let Some(token) = token {
             self.next_token += 1;
-            self.in_flight.push_back(InFlight { token, slot: id, records: slot.take_owed() });
+            let readings = std::mem::take(&mut slot.owed);
+            if !readings.is_empty() {
+                slot.carried_by = Some(token);
+            }
+            self.in_flight.push_back(InFlight { token, slot: id, readings });
         }
         true
     }
-}
-
-fn record(series: SlotId, value: f64, stamp: Stamp) -> Record {
-    let wall_ms = stamp.wall.map(|wall| wall.0);
-    Record { series, wall_ms, uptime_ms: stamp.at.as_nanos() / 1_000_000, value }
 }
 
 #[cfg(test)]
@@ -380,6 +422,10 @@ mod tests {
         }
     }
 
+    fn history(topic: &str) -> History {
+        History { topic: topic.to_owned(), decimals: 0, unit: Unit::One }
+    }
+
     struct Rig {
         outbox: Outbox,
         server: Server,
@@ -388,39 +434,39 @@ mod tests {
 
     impl Rig {
         fn new(topics: &[&str], records: usize) -> Self {
-            let limits = Limits {
-                max_size: (records * size_of::<Record>()) as u64,
-                max_age: Duration::from_secs(3600),
-                overflow: Overflow::DropOldest,
-            };
-            let mut outbox = Outbox::new(Box::new(Memory::new(limits)), 1000);
+            let max_age = Duration::from_secs(3600);
+            let limits = Limits { max_size: 0, max_age, overflow: Overflow::DropOldest };
+            let mut outbox = Outbox::new(Box::new(Memory::of(records, limits)), 1000);
             for topic in topics {
-                let history =
-                    Some(Box::new(History { topic: format!("{topic}/history"), decimals: 0, unit: Unit::One }));
-                outbox.add(SlotSpec {
-                    topic: (*topic).into(),
-                    qos: QoS::AtLeastOnce,
-                    retain: true,
-                    history,
-                    lasting: false,
-                });
+                let series = Some(outbox.series(&history(&format!("{topic}/history"))));
+                let (topic, qos) = ((*topic).into(), QoS::AtLeastOnce);
+                outbox.add(SlotSpec { topic, qos, retain: true, series, lasting: false });
             }
             let (seen, taken) = (Vec::new(), Vec::new());
             let server = Server { connected: false, window: 4, backlog: 0, seen, unacked: VecDeque::new(), taken };
             Self { outbox, server, now: Instant::from_nanos(1_000_000_000) }
         }
 
+        fn stamp(&self) -> Stamp {
+            Stamp { at: self.now, wall: Some(Wall(self.now.as_nanos() as i64 / 1_000_000)) }
+        }
+
+        fn pump(&mut self) {
+            let now = self.stamp();
+            self.outbox.pump(&mut self.server, now);
+        }
+
         fn measure(&mut self, slot: SlotId, value: f64) {
             self.now = self.now + Duration::from_secs(1);
-            let stamp = Stamp { at: self.now, wall: Some(Wall(self.now.as_nanos() as i64 / 1_000_000)) };
-            self.outbox.set_reading(slot, value, stamp, |into| into.extend_from_slice(value.to_string().as_bytes()));
-            self.outbox.pump(&mut self.server, self.now);
+            let now = self.stamp();
+            self.outbox.set_reading(slot, value, now, |into| into.extend_from_slice(value.to_string().as_bytes()));
+            self.pump();
         }
 
         fn connect(&mut self) {
             self.server.connected = true;
             self.outbox.connected(self.now);
-            self.outbox.pump(&mut self.server, self.now);
+            self.pump();
         }
 
         fn disconnect(&mut self) {
@@ -437,7 +483,7 @@ mod tests {
             let (token, topic, payload) = self.server.unacked.remove(at).expect("something is on its way");
             self.server.taken.push((topic, payload));
             self.outbox.acked(token);
-            self.outbox.pump(&mut self.server, self.now);
+            self.pump();
         }
 
         /// Acknowledges everything until nothing is left to send.
@@ -447,7 +493,7 @@ mod tests {
                     self.ack();
                 }
                 self.now = self.now + Duration::from_millis(250);
-                self.outbox.pump(&mut self.server, self.now);
+                self.pump();
                 if self.outbox.is_settled() {
                     return;
                 }
@@ -505,7 +551,7 @@ mod tests {
         rig.ack();
         rig.seen();
         rig.now = rig.now + Duration::from_secs(1);
-        rig.outbox.pump(&mut rig.server, rig.now);
+        rig.pump();
         assert!(rig.seen().iter().all(|line| line.starts_with("a/history")), "history is on its way");
         rig.measure(1, 7.0);
         assert_eq!(rig.seen(), ["b 7"]);
@@ -515,13 +561,13 @@ mod tests {
     fn what_only_an_object_says_has_its_history_too() {
         let mut rig = Rig::new(&[], 100);
         let object = rig.outbox.add(SlotSpec::state("roof", QoS::AtLeastOnce, true));
-        let [t, h] = ["roof/temperature/history", "roof/humidity/history"]
-            .map(|topic| rig.outbox.add_history(History { topic: topic.into(), decimals: 0, unit: Unit::One }));
-        let measure = |rig: &mut Rig, text: &str, readings: &[(SlotId, f64)]| {
+        let [t, h] =
+            ["roof/temperature/history", "roof/humidity/history"].map(|topic| rig.outbox.series(&history(topic)));
+        let measure = |rig: &mut Rig, text: &str, readings: &[(u32, f64)]| {
             rig.now = rig.now + Duration::from_secs(1);
-            let stamp = Stamp { at: rig.now, wall: Some(Wall(rig.now.as_nanos() as i64 / 1_000_000)) };
-            rig.outbox.set_object(object, readings, stamp, |into| into.extend_from_slice(text.as_bytes()));
-            rig.outbox.pump(&mut rig.server, rig.now);
+            let now = rig.stamp();
+            rig.outbox.set_object(object, readings, now, |into| into.extend_from_slice(text.as_bytes()));
+            rig.pump();
         };
         measure(&mut rig, "first", &[(t, 1.0), (h, 10.0)]);
         measure(&mut rig, "second", &[(t, 2.0)]);
@@ -587,7 +633,7 @@ mod tests {
         rig.connect();
         rig.measure(0, 1.0);
         rig.outbox.clear(0);
-        rig.outbox.pump(&mut rig.server, rig.now);
+        rig.pump();
         rig.disconnect();
         rig.seen();
         rig.connect();
@@ -605,7 +651,8 @@ mod tests {
         let again = rig.outbox.deadline().expect("nobody announces a write");
         assert!(again > rig.now && rig.seen().is_empty());
         rig.server.backlog = 0;
-        rig.outbox.pump(&mut rig.server, again);
+        rig.now = again;
+        rig.pump();
         assert_eq!(rig.seen(), ["a 1"]);
         assert_eq!(rig.outbox.deadline(), None);
         rig.server.backlog = MAX_BACKLOG + 1;
@@ -620,7 +667,7 @@ mod tests {
         (0..10_000).for_each(|value| rig.measure(0, f64::from(value)));
         rig.connect();
         rig.outbox.hurry(rig.now);
-        rig.outbox.pump(&mut rig.server, rig.now);
+        rig.pump();
         while !rig.server.unacked.is_empty() {
             rig.ack();
         }
@@ -636,7 +683,7 @@ mod tests {
         let end = rig.now + Duration::from_secs(4);
         while rig.now < end {
             rig.now = rig.now + Duration::from_millis(50);
-            rig.outbox.pump(&mut rig.server, rig.now);
+            rig.pump();
             while !rig.server.unacked.is_empty() {
                 rig.ack();
             }
@@ -653,10 +700,10 @@ mod tests {
         rig.measure(1, 0.0);
         rig.connect();
         rig.now = rig.now + Duration::from_secs(5);
-        rig.outbox.pump(&mut rig.server, rig.now);
+        rig.pump();
         assert_eq!(rig.outbox.deadline(), None, "while live values wait for an acknowledgement");
         rig.server.window = 4;
-        rig.outbox.pump(&mut rig.server, rig.now);
+        rig.pump();
         assert_eq!(rig.outbox.deadline(), None, "while a share is on its way");
         rig.settle();
         assert_eq!(rig.outbox.deadline(), None, "when all is done");

@@ -19,8 +19,8 @@ pub(super) struct Reading {
     pub(super) decimals: u8,
     pub(super) unit: Unit,
     pub(super) slot: Option<SlotId>,
-    /// Its history where the sensor's JSON object is all that is published of it.
-    pub(super) history: Option<SlotId>,
+    /// Its history, where the sensor's JSON object is all that is published of it.
+    pub(super) history: Option<u32>,
     /// Part of the sensor's JSON object.
     pub(super) in_object: bool,
     pub(super) source: Vec<SourceId>,
@@ -33,13 +33,14 @@ impl Reading {
     pub(super) fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
         let unit = reading.process.unit;
         let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
+        let series = history.map(|history| outbox.series(&history));
         let (slot, history) = match &reading.topic {
             Some(topic) => {
-                let (topic, history) = (topic.as_str().into(), history.map(Box::new));
                 let (qos, retain) = (reading.qos, reading.retain);
-                (Some(outbox.add(SlotSpec { topic, qos, retain, history, lasting: false })), None)
+                let spec = SlotSpec { topic: topic.as_str().into(), qos, retain, series, lasting: false };
+                (Some(outbox.add(spec)), None)
             }
-            None => (None, history.map(|history| outbox.add_history(history))),
+            None => (None, series),
         };
         let wanted = Source::Reading { sensor, quantity: reading.quantity };
         Self {

@@ -48,6 +48,7 @@ impl Inside {
             board: board.clone(),
             clock: Arc::new(SystemClock),
             store: Box::new(Memory::new(limits)),
+            store_woken: Arc::default(),
             drain_per_second: 1_000,
             state_file: folder.path().join("state.json"),
             runtime_folder: None,

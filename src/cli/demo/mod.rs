@@ -71,7 +71,8 @@ fn agent_setup(address: SocketAddr, folder: &Path) -> Result<agent::Setup, Faile
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Arc::new(setup::simulated_board(&checked, Some(script), None, &clock)?);
     let session = setup::session(&checked)?;
-    let mut setup = setup::agent_on(checked, session, board, clock);
+    let store = setup::Store::in_memory(&checked.config.buffer);
+    let mut setup = setup::agent_on(checked, session, board, clock, store);
     setup.state_file = folder.join("state.json");
     setup.runtime_folder = None;
     Ok(setup)

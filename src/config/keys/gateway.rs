@@ -166,8 +166,18 @@ static SIMULATED: Section = Section {
 static BUFFER: Section = Section {
     path: "buffer",
     keys: &[
-        key("path", Kind::Path, Text("/var/lib/board2mqtt/buffer"), "The folder of the store"),
-        key("max_size", Kind::Size(64 << 10, 64 << 30), Text("64MiB"), "The hard limit on disk"),
+        key(
+            "path",
+            Kind::Path,
+            Words("`buffer` in the unit's state folder, `/var/lib/board2mqtt`; without a unit memory only"),
+            "The folder of the store",
+        ),
+        key(
+            "max_size",
+            Kind::Size(64 << 10, 64 << 30),
+            Text("64MiB"),
+            "The hard limit on disk; in memory it is 8 MiB if that is less",
+        ),
         key("max_age", Kind::Duration(secs(60), secs(3_650 * DAY)), Text("7d"), "Older readings are dropped"),
         key(
             "overflow",
