@@ -134,6 +134,11 @@ def systemctl(words):
 def sudo(words):
     if words[0] == "-n":
         sys.exit(0 if read("sudo") == "free" else "sudo: a password is required")
+    if read("sudo") != "free":
+        with open("/dev/tty", "r+b", buffering=0) as terminal:
+            terminal.write(b"[sudo] password: ")
+            if terminal.readline().decode().strip() != read("sudo"):
+                sys.exit("sudo: wrong password")
     os.environ["SUDO"] = "yes"
     os.execvp(words[0], words)
 
