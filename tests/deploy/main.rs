@@ -200,26 +200,31 @@ fn what_the_unit_sets_counts_when_the_configuration_is_checked() {
     assert!(same(board.path(BINARY), &real) && board.daemon().is_some());
 }
 
-#[test]
-fn a_version_that_does_not_become_ready_is_taken_back() {
+/// Over the real one comes a version that does `run`; afterwards all is as before, and `why` was told.
+fn is_taken_back(run: &str, why: &str) {
     let desk = Desk::new();
     let real = desk.real();
-    for (version, run, why) in [
-        ("2", "NEVER_READY", "version 2 has no wish to run"),
-        ("3", "DIES_WHEN_READY", "the daemon was ready, and did not stay"),
-    ] {
-        let (board, daemon) = board_with(&desk, &real, GOOD);
-        let unit = format!("{}# an older one\n", board.read(UNIT));
-        board.write(UNIT, &unit);
-        let upgrade = board.deploy(&["--settle", "1", "--binary", &desk.version(version, run)]);
-        failed(&upgrade, &format!("board2mqtt {version} does not become ready: the old one is back, and ready"));
-        assert!(upgrade.said.contains(why), "{}", upgrade.said);
-        assert!(same(board.path(BINARY), &real));
-        assert_eq!((board.read(UNIT), board.files()), (unit.clone(), with_previous(&[])));
-        assert_eq!(board.read("state/loaded"), unit, "systemd knows the old unit again");
-        assert!(board.daemon().is_some_and(|now| now != daemon));
-        assert_eq!(board.read("state/enabled"), "enabled");
-    }
+    let (board, daemon) = board_with(&desk, &real, GOOD);
+    let unit = format!("{}# an older one\n", board.read(UNIT));
+    board.write(UNIT, &unit);
+    let upgrade = board.deploy(&["--settle", "1", "--binary", &desk.version("2", run)]);
+    failed(&upgrade, "board2mqtt 2 does not become ready: the old one is back, and ready");
+    assert!(upgrade.said.contains(why), "{}", upgrade.said);
+    assert!(same(board.path(BINARY), &real));
+    assert_eq!((board.read(UNIT), board.files()), (unit.clone(), with_previous(&[])));
+    assert_eq!(board.read("state/loaded"), unit, "systemd knows the old unit again");
+    assert!(board.daemon().is_some_and(|now| now != daemon));
+    assert_eq!(board.read("state/enabled"), "enabled");
+}
+
+#[test]
+fn a_version_that_does_not_become_ready_is_taken_back() {
+    is_taken_back("NEVER_READY", "version 2 has no wish to run");
+}
+
+#[test]
+fn a_version_that_is_ready_and_dies_is_taken_back() {
+    is_taken_back("DIES_WHEN_READY", "the daemon was ready, and did not stay");
 }
 
 #[test]
