@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 const ARMV7: &str = "armv7-unknown-linux-gnueabihf";
+const ARMV6: &str = "arm-unknown-linux-gnueabihf";
 
 fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -107,7 +108,7 @@ impl Machine {
 fn help_names_every_target_and_option() {
     let (status, out, _) = Machine::new().build(&["--help"]);
     assert_eq!(status, Some(0));
-    for word in [AARCH64, ARMV7, "x86_64-unknown-linux-gnu", "--glibc", "--install"] {
+    for word in [AARCH64, ARMV7, ARMV6, "x86_64-unknown-linux-gnu", "--glibc", "--install"] {
         assert!(out.contains(word), "{word}");
     }
 }
@@ -119,7 +120,7 @@ fn wrong_usage_is_told_with_the_usage() {
     machine.refuses(&["mips-unknown-linux-gnu"], 2, "unknown target: mips-unknown-linux-gnu");
     machine.refuses(&[AARCH64, "--glibc"], 2, "--glibc needs a version");
     machine.refuses(&[AARCH64, "--glibc", "old"], 2, "a version such as 2.28, not old");
-    machine.refuses(&["arm-unknown-linux-gnueabihf"], 1, "cross has an image for it");
+    machine.refuses(&[ARMV6], 1, "Debian's compilers do not build for ARMv6: give --glibc 2.28");
 }
 
 #[test]
@@ -192,10 +193,12 @@ fn zig_is_told_the_version_of_the_c_library() {
     machine.with_std();
     ["cargo-zigbuild", "zig"].iter().for_each(|name| machine.stand_in(name, ""));
     machine.cargo_builds(&machine.path("sh"));
-    let (status, _, err) = machine.build(&["--glibc", "2.28", ARMV7]);
-    assert_eq!(status, Some(0), "{err}");
-    let call = &machine.calls("cargo")[0];
-    assert!(call.starts_with(&format!("zigbuild --target {ARMV7}.2.28 ")), "{call}");
+    for (number, target) in [ARMV7, ARMV6].into_iter().enumerate() {
+        let (status, _, err) = machine.build(&["--glibc", "2.28", target]);
+        assert_eq!(status, Some(0), "{err}");
+        let call = &machine.calls("cargo")[number];
+        assert!(call.starts_with(&format!("zigbuild --target {target}.2.28 ")), "{call}");
+    }
 }
 
 /// The image of `cross/Containerfile` links for every target that `cross/Cross.toml` builds with it.

@@ -11,9 +11,10 @@ mod board;
 use board::{Board, Done, done, end_of, kill};
 use shell::wait_for;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 const BINARY: &str = "usr/local/bin/board2mqtt";
@@ -199,26 +200,31 @@ fn what_the_unit_sets_counts_when_the_configuration_is_checked() {
     assert!(same(board.path(BINARY), &real) && board.daemon().is_some());
 }
 
-#[test]
-fn a_version_that_does_not_become_ready_is_taken_back() {
+/// Over the real one comes a version that does `run`; afterwards all is as before, and `why` was told.
+fn is_taken_back(run: &str, why: &str) {
     let desk = Desk::new();
     let real = desk.real();
-    for (version, run, why) in [
-        ("2", "NEVER_READY", "version 2 has no wish to run"),
-        ("3", "DIES_WHEN_READY", "the daemon was ready, and did not stay"),
-    ] {
-        let (board, daemon) = board_with(&desk, &real, GOOD);
-        let unit = format!("{}# an older one\n", board.read(UNIT));
-        board.write(UNIT, &unit);
-        let upgrade = board.deploy(&["--settle", "1", "--binary", &desk.version(version, run)]);
-        failed(&upgrade, &format!("board2mqtt {version} does not become ready: the old one is back, and ready"));
-        assert!(upgrade.said.contains(why), "{}", upgrade.said);
-        assert!(same(board.path(BINARY), &real));
-        assert_eq!((board.read(UNIT), board.files()), (unit.clone(), with_previous(&[])));
-        assert_eq!(board.read("state/loaded"), unit, "systemd knows the old unit again");
-        assert!(board.daemon().is_some_and(|now| now != daemon));
-        assert_eq!(board.read("state/enabled"), "enabled");
-    }
+    let (board, daemon) = board_with(&desk, &real, GOOD);
+    let unit = format!("{}# an older one\n", board.read(UNIT));
+    board.write(UNIT, &unit);
+    let upgrade = board.deploy(&["--settle", "1", "--binary", &desk.version("2", run)]);
+    failed(&upgrade, "board2mqtt 2 does not become ready: the old one is back, and ready");
+    assert!(upgrade.said.contains(why), "{}", upgrade.said);
+    assert!(same(board.path(BINARY), &real));
+    assert_eq!((board.read(UNIT), board.files()), (unit.clone(), with_previous(&[])));
+    assert_eq!(board.read("state/loaded"), unit, "systemd knows the old unit again");
+    assert!(board.daemon().is_some_and(|now| now != daemon));
+    assert_eq!(board.read("state/enabled"), "enabled");
+}
+
+#[test]
+fn a_version_that_does_not_become_ready_is_taken_back() {
+    is_taken_back("NEVER_READY", "version 2 has no wish to run");
+}
+
+#[test]
+fn a_version_that_is_ready_and_dies_is_taken_back() {
+    is_taken_back("DIES_WHEN_READY", "the daemon was ready, and did not stay");
 }
 
 #[test]
@@ -252,10 +258,36 @@ fn sudo_is_used_where_the_login_is_not_root() {
 }
 
 #[test]
+fn sudo_can_ask_for_its_password_in_a_terminal() {
+    let (desk, board) = (Desk::new(), Board::new());
+    let (version, config) = (desk.version("1", "GOOD"), desk.write("my.toml", GOOD));
+    board.write("state/sudo", "a secret");
+    let mut deploy = board.command();
+    deploy.args(["--binary", &version, "--config", &config]);
+    let done = in_a_terminal(&deploy, "a secret\n");
+    succeeded(&done);
+    assert!(done.said.contains("[sudo] password: ") && board.daemon().is_some(), "{}", done.said);
+}
+
+/// Runs a command in a terminal of its own, in which this is typed.
+fn in_a_terminal(command: &Command, typed: &str) -> Done {
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    let quoted = words.iter().map(|word| format!("'{}'", word.to_str().expect("text").replace('\'', "'\\''")));
+    let line = quoted.collect::<Vec<_>>().join(" ");
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("script (bsdutils)");
+    terminal.stdin.as_mut().expect("a pipe").write_all(typed.as_bytes()).expect("typed");
+    done(terminal.wait_with_output().expect("its end"))
+}
+
+#[test]
 fn a_login_that_cannot_become_root_is_told_before_anything_is_copied() {
     let (desk, board) = (Desk::new(), Board::new());
     let version = desk.version("1", "GOOD");
-    board.write("state/sudo", "asks for a password");
+    board.write("state/sudo", "a secret");
     failed(&board.deploy(&["--binary", &version]), "asks for a password, and there is no terminal");
     fs::remove_file(board.path("bin/sudo")).expect("it was there");
     failed(&board.deploy(&["--binary", &version]), "is not root and has no sudo");

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -I -S
 """What a board has and a folder has not: systemctl and its kin, for the board in $DESTDIR; sudo and id.
 
 Called by their names. A service is started as systemd would: the program of the unit that daemon-reload has read, ready
@@ -6,10 +6,7 @@ when it says so on $NOTIFY_SOCKET. Every call is noted in state/calls, with its 
 """
 
 import os
-import shlex
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -55,10 +52,13 @@ def settings(key):
 
 
 def environment():
-    return shlex.split(" ".join(settings("Environment")))
+    return " ".join(settings("Environment")).split()
 
 
 def restart():
+    import socket
+    import subprocess
+
     stop()
     # A test may hold the start here.
     wait_until(lambda: not (STATE / "hold").exists())
@@ -134,6 +134,11 @@ def systemctl(words):
 def sudo(words):
     if words[0] == "-n":
         sys.exit(0 if read("sudo") == "free" else "sudo: a password is required")
+    if read("sudo") != "free":
+        with open("/dev/tty", "r+b", buffering=0) as terminal:
+            terminal.write(b"[sudo] password: ")
+            if terminal.readline().decode().strip() != read("sudo"):
+                sys.exit("sudo: wrong password")
     os.environ["SUDO"] = "yes"
     os.execvp(words[0], words)
 
