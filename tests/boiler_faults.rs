@@ -8,6 +8,7 @@ mod support;
 use board2mqtt::board::simulated::{Fault as Chip, Weather};
 use board2mqtt::clock::{Clock, Instant, Wall};
 use board2mqtt::outputs::SafeTable;
+use board2mqtt::publish::Link;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::rig::{Rig, START};
@@ -235,6 +236,23 @@ const FAULTS: &[Fault] = &[
         inject: |boiler| boiler.rig.server.set_mood(Mood::WithholdsAcks),
         lift: |boiler| {
             boiler.rig.server.set_mood(Mood::Healthy);
+            boiler.rig.connect();
+        },
+        ..FAULT
+    },
+    Fault {
+        name: "the server acks nothing and lets us in again each time",
+        within: INTERVAL.saturating_add(ACKS).saturating_add(LOSS),
+        heats: false,
+        inject: |boiler| boiler.rig.server.set_mood(Mood::WithholdsAcks),
+        meanwhile: |boiler| {
+            if !boiler.rig.server.is_connected() {
+                boiler.rig.connect();
+            }
+        },
+        lift: |boiler| {
+            boiler.rig.server.set_mood(Mood::Healthy);
+            boiler.rig.disconnect();
             boiler.rig.connect();
         },
         ..FAULT

@@ -115,6 +115,12 @@ fn a_gateway_that_is_there_before_its_server_is_online_when_that_comes() {
     agent.wait_for_log("connection refused", 1);
     agent.wait_for_levels("GPIO17", &["0"]);
     agent.assert_alive();
+    let started = format!(
+        "INFO  started version={} gateway=bridge server=mqtt://127.0.0.1:{} sensors=1 inputs=0 outputs=1",
+        env!("CARGO_PKG_VERSION"),
+        server.port()
+    );
+    assert_eq!(agent.log().lines().filter(|line| *line == started).count(), 1, "{}", agent.log());
     server.start_again();
     let watch = server.subscribe(&["board2mqtt/bridge/#"]);
     watch.wait_for(STATUS, "online");

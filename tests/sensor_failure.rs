@@ -195,6 +195,27 @@ fn a_driver_that_panics_is_one_warning_and_its_bus_goes_on() {
 }
 
 #[test]
+fn a_value_is_removed_from_the_server_while_its_sensor_fails_where_that_is_wanted() {
+    let server = Mosquitto::start();
+    let watch = server.subscribe(&["board2mqtt/lab/#"]);
+    let agent =
+        lab(server.port(), "sensor = \"sick\"\nfault = \"nack\"").set("SENSORS__SICK__WHEN_FAILING", "clear").start();
+    watch.wait_for(&topic("sick", "status"), "offline");
+    let gone = topic("sick", "temperature");
+    watch.wait_until("the value to go", |messages| {
+        messages.iter().any(|m| m.topic == gone && m.payload.is_empty()).then_some(())
+    });
+    assert_eq!(server.retained(&gone), None);
+    assert!(server.retained(&topic("mate", "temperature")).is_some(), "the others' stay");
+    agent.wait_for_log("sensor is back", 1);
+    watch.wait_until("the value to be back", |messages| {
+        let last = messages.iter().rfind(|message| message.topic == gone)?;
+        (!last.payload.is_empty()).then_some(())
+    });
+    assert!(server.retained(&gone).is_some());
+}
+
+#[test]
 fn garbage_never_becomes_a_reading() {
     let chips = [
         ("bme", "bme280", "0x76"),

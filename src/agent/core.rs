@@ -56,6 +56,8 @@ pub struct Core {
     tally: metrics::Tally,
     next_metrics: Instant,
     read_all: bool,
+    /// The server has taken something on this connection.
+    server_takes: bool,
     /// The state file could not be written, which is told.
     state_unwritten: bool,
     /// What the stop does to outputs is not what was last wanted of them.
@@ -118,6 +120,7 @@ impl Core {
             tally: metrics::Tally::new(now.at),
             next_metrics,
             read_all: false,
+            server_takes: false,
             state_unwritten: false,
             stopping: false,
             scratch: Scratch::default(),
@@ -242,7 +245,6 @@ impl Core {
         let now = self.clock.stamp();
         self.tally.connected();
         (0..self.plan.inputs.len()).for_each(|input| self.inputs.ready(input, now));
-        self.bank.server(true, now);
         self.echo(now);
         self.outbox.connected(now.at);
         self.outbox.pump(link, now);
@@ -258,13 +260,20 @@ impl Core {
     pub fn disconnected(&mut self) {
         self.outbox.disconnected();
         self.tally.disconnected();
+        self.server_takes = false;
         let now = self.clock.stamp();
         self.bank.server(false, now);
         self.echo(now);
     }
 
-    /// The server has taken a message.
+    /// The server has taken a message. For the outputs it is there from the first one on: a server that lets us in and
+    /// takes nothing is none.
     pub fn acked(&mut self, token: Token) {
+        if !std::mem::replace(&mut self.server_takes, true) {
+            let now = self.clock.stamp();
+            self.bank.server(true, now);
+            self.echo(now);
+        }
         if token != REPLY {
             self.outbox.acked(token);
         }

@@ -133,13 +133,14 @@ impl Agent {
             drain_per_second: setup.drain_per_second,
         };
         let core = core::Core::new(setup.plan, clean_session, parts);
+        let (requests_sender, requests) = mpsc::channel(8);
+        let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
         let mut supervisor = Supervisor::new(Notifier::from_environment(), server, setup.clock.now());
         supervisor.ready();
+        tell_started(&core, supervisor.server());
         let (sender, batches) = mpsc::channel(BATCHES);
         let resources = start_polling(jobs, &setup.board, &setup.clock, &sender)?;
         let inline = Poller::new(inline, setup.board, setup.clock.clone(), setup.clock.now());
-        let (requests_sender, requests) = mpsc::channel(8);
-        let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
         let timer = Timer::new().context("no timer")?;
         let clock_watch = ClockWatch::new().context("no timer")?;
         Ok(Self {
@@ -310,6 +311,12 @@ impl Agent {
             log::info!(readings = on_disk; "readings wait on disk for the next start");
         }
     }
+}
+
+fn tell_started(core: &core::Core, server: &mqtt::Server) {
+    let (version, gateway) = (env!("CARGO_PKG_VERSION"), core.plan().name.as_str());
+    let (sensors, inputs, outputs) = (core.sensors().len(), core.plan().inputs.len(), core.plan().outputs.len());
+    log::info!(version, gateway, server:%, sensors, inputs, outputs; "started");
 }
 
 /// The plan's sensors: those that hang on nothing, and the others by what they hang on.

@@ -32,6 +32,11 @@ impl Supervisor {
         Self { notifier, server, cause: None, news: false, connected: false, failing: 0, next_feed, next_status }
     }
 
+    /// The server of the STATUS line.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Outputs stand at their initial levels.
     pub fn ready(&mut self) {
         self.notifier.ready();

@@ -259,7 +259,7 @@ impl Bank {
     }
 
     /// Keeps a change for [`Bank::changes`]; when full, one that a later one of the same output has overtaken goes.
-    fn record(&mut self, change: Change) {
+    pub(super) fn record(&mut self, change: Change) {
         if self.changes.len() >= max_changes(self.cells.len()) {
             let overtaken = |(place, old): &(usize, &Change)| {
                 self.changes[place + 1..].iter().chain([&change]).any(|newer| newer.output == old.output)
@@ -755,7 +755,8 @@ mod tests {
         assert_eq!(Rig::new(vec![initial(Initial::Level(Level::ON))]).writes(0), [Level::ON]);
         assert_eq!(Rig::with_last(vec![initial(Initial::Last)], &|_| Some(Level::ON)).writes(0), [Level::ON]);
         assert_eq!(Rig::new(vec![initial(Initial::Last)]).writes(0), [Level::OFF]);
-        let kept = Rig::found(vec![initial(Initial::Keep)], Level::ON);
+        let mut kept = Rig::found(vec![initial(Initial::Keep)], Level::ON);
+        assert_eq!(kept.changes(), [(0, Some(Level::ON))], "its state is told");
         assert_eq!((kept.level(0), kept.board.requests("beacon")), (Some(Level::ON), vec![Request::Keep]));
         assert_eq!(kept.writes(0), []);
 

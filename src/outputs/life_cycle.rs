@@ -113,10 +113,14 @@ impl Bank {
     fn request_all(&mut self) {
         let (board, now) = (Arc::clone(&self.board), self.now);
         let alone = Surroundings::default();
-        for Cell { spec, state, wire, .. } in &mut self.cells {
+        for output in 0..self.cells.len() {
+            let Cell { spec, state, wire, .. } = &mut self.cells[output];
             if spec.initial == Initial::Keep && state.line == Line::Absent {
                 let found = wire.take_over(board.as_ref(), &spec.name, &spec.drive);
                 *state = guard::decide(spec, *state, found.map_or(Event::Failed, Event::Found), now, &alone).0;
+                if let Some(level) = self.cells[output].level() {
+                    self.record(Change { output, level: Some(level) });
+                }
             }
         }
         for goes_on in [false, true] {

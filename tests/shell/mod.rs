@@ -238,6 +238,14 @@ impl Manager {
         }
     }
 
+    /// Whether something comes within this time; it is dropped.
+    pub fn speaks_within(&self, time: Duration) -> bool {
+        self.0.set_read_timeout(Some(time)).expect("a bound");
+        let spoke = self.0.recv(&mut [0; 4096]).is_ok();
+        self.0.set_read_timeout(Some(PATIENCE)).expect("a bound");
+        spoke
+    }
+
     /// Whether nothing has come.
     pub fn is_silent(&self) -> bool {
         self.0.set_nonblocking(true).expect("set");
