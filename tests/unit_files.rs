@@ -92,6 +92,7 @@ fn the_unit_keeps_what_the_documentation_promises() {
     assert_eq!(values("ExecStartPre"), [""; 0], "a failing one would be restarted for ever");
     assert_eq!((one("Restart"), one("RestartPreventExitStatus")), ("always".into(), "78 2".into()));
     assert_eq!(one("StartLimitIntervalSec"), "0");
+    assert_eq!(one("AssertPathExists"), "/etc/board2mqtt/config.toml", "a package enables it before there is one");
     assert_eq!((one("User"), one("RuntimeDirectoryPreserve")), ("board2mqtt".into(), "yes".into()));
     assert_eq!((one("StateDirectory"), one("RuntimeDirectory")), ("board2mqtt".into(), "board2mqtt".into()));
     assert!(one("After").split(' ').any(|unit| unit == "modprobe@i2c_dev.service"));

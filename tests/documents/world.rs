@@ -6,6 +6,7 @@
 //! here is a fault, so that nothing untested is printed.
 
 mod cross;
+mod package;
 
 use super::agent::{self, Agent};
 use super::commands::Printed;
@@ -23,8 +24,9 @@ const USERS: [&str; 4] = ["root", "board2mqtt", "mosquitto", "mosquitto:"];
 /// The password of everybody.
 const PASSWORD: &str = "secret";
 /// Commands of others, exactly as they are.
-const VERBATIM: [&str; 10] = [
+const VERBATIM: [&str; 11] = [
     "cargo install cross --locked",
+    "cargo install cargo-deb --locked",
     "python3 -m venv ~/.local/share/zig",
     "~/.local/share/zig/bin/pip install cargo-zigbuild ziglang",
     "raspi-config nonint do_i2c 0",
@@ -95,6 +97,8 @@ impl World {
             "cross" => self.cross(&words[1..], command),
             "cross/build" => self.cross_build(&words[1..], command),
             "cross/deploy" => self.cross_deploy(&words[1..], command),
+            "cross/package" => self.cross_package(&words[1..], command),
+            "apt" => self.apt(&words[1..], command),
             "tests/all" => self.is_executable("tests/all"),
             "cd" => self.change_folder(words[1], command),
             "ssh" => self.on_board(&words[2..], command),
@@ -191,7 +195,7 @@ impl World {
         let (target, sources) = arguments.split_last().expect("a target");
         let (_, target) = target.split_once(':').expect("HOST:PATH");
         for source in sources {
-            let source = self.real(source);
+            let source = self.only(source, command);
             let name = source.file_name().expect("a name");
             let copied = std::fs::copy(&source, self.root.path().join("pi").join(target).join(name));
             copied.unwrap_or_else(|error| panic!("{}: {}: {error}", command.place, source.display()));
@@ -209,10 +213,11 @@ impl World {
     fn systemctl(&self, arguments: &[&str], command: &Printed) -> String {
         let unit = match arguments {
             ["daemon-reload"] => return String::new(),
-            ["enable", "--now", unit] | ["restart" | "reload" | "status", unit] => unit,
+            ["enable", "--now", unit] | ["start" | "restart" | "reload" | "status", unit] => unit,
             _ => panic!("{}: no rule for systemctl {arguments:?}", command.place),
         };
-        let installed = self.real(&format!("/etc/systemd/system/{unit}.service")).exists();
+        let path = |folder: &str| self.real(&format!("{folder}/systemd/system/{unit}.service"));
+        let installed = path("/etc").exists() || path("/usr/lib").exists();
         assert!(installed || *unit == "mosquitto", "{}: no unit {unit} was installed", command.place);
         String::new()
     }
