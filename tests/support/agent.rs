@@ -5,6 +5,7 @@ use super::wait_for;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ pub struct Recipe {
     config: PathBuf,
     variables: Vec<(String, String)>,
     level: &'static str,
+    file_limit: Option<u64>,
 }
 
 impl Recipe {
@@ -38,7 +40,7 @@ impl Recipe {
 
     fn in_folder(folder: TempDir, config: PathBuf) -> Self {
         let trace = folder.path().join("trace.log").display().to_string();
-        Self { folder, config, variables: Vec::new(), level: "info" }.set("SIMULATED__TRACE", trace)
+        Self { folder, config, variables: Vec::new(), level: "info", file_limit: None }.set("SIMULATED__TRACE", trace)
     }
 
     /// Puts a file beside the configuration, for its owner alone.
@@ -74,6 +76,12 @@ impl Recipe {
     /// How much it logs instead of `info`.
     pub fn log_level(mut self, level: &'static str) -> Self {
         self.level = level;
+        self
+    }
+
+    /// No file of it may grow beyond so many bytes: a disk that is full for each file alone.
+    pub fn file_limit(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 
@@ -119,6 +127,20 @@ impl Agent {
         command.env("RUNTIME_DIRECTORY", folder.join("run")).env("STATE_DIRECTORY", folder.join("state"));
         command.envs(self.recipe.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some(limit) = self.recipe.file_limit {
+            // SAFETY: both calls are async-signal-safe, and `file_size` is a valid limit for the duration of the call.
+            unsafe {
+                command.pre_exec(move || {
+                    let file_size = libc::rlimit { rlim_cur: limit as _, rlim_max: libc::RLIM_INFINITY };
+                    libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                    if libc::setrlimit(libc::RLIMIT_FSIZE, &file_size) == 0 {
+                        Ok(())
+                    } else {
+                        Err(std::io::Error::last_os_error())
+                    }
+                });
+            }
+        }
         self.child = Some(command.spawn().expect("the agent can be started"));
     }
 
@@ -220,7 +242,17 @@ impl Agent {
         assert_eq!(ended, None, "the agent has ended");
     }
 
-    fn pid(&self) -> i32 {
+    /// Its files may grow again.
+    pub fn lift_file_limit(&mut self) {
+        self.recipe.file_limit = None;
+        let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: `none` is a valid limit for the duration of the call; the old one is not asked for.
+        let set = unsafe { libc::prlimit(self.pid(), libc::RLIMIT_FSIZE, &none, std::ptr::null_mut()) };
+        assert_eq!(set, 0, "the agent is ours to limit");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().expect("it is running").id()).expect("a process id")
     }
 }

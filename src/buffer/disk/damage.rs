@@ -115,6 +115,23 @@ fn a_block_that_cannot_be_read_costs_its_cells() {
 }
 
 #[test]
+fn what_cannot_be_read_now_waits() {
+    let mut rig = Rig::new(Limits { max_size: 100 * 1024, ..WIDE });
+    rig.keep(0..1_500);
+    rig.medium.lock_up(true);
+    let first = rig.values();
+    assert!(first.len() < 1_500, "what was read ahead, and of a file that is open");
+    // It is tried now and then, not in a loop, and does not keep anything from being written.
+    rig.pass(60_000);
+    rig.keep(1_500..1_510);
+    assert_eq!((rig.store.contents().at_risk, rig.store.contents().damaged), (0, 0));
+    rig.medium.lock_up(false);
+    rig.store.online(true);
+    rig.pass(10_000);
+    assert_eq!([first, rig.values()].concat(), (0..1_510).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_segment_that_is_missing_is_counted() {
     let limits = Limits { max_size: 100 * 1024, ..WIDE };
     let mut rig = Rig::new(limits);
@@ -247,6 +264,29 @@ fn a_folder_that_is_removed_is_made_again() {
 }
 
 #[test]
+fn what_is_new_waits_for_what_the_disk_may_have_but_not_for_ever() {
+    let rig = two_series();
+    let mut next = on_spoilt(&rig, SEGMENT, |_| {});
+    let ticket = next.take("a", 100.0);
+    next.store.release(ticket..ticket + 1);
+    next.store.online(true);
+    next.store.turn(next.now);
+    assert!(!next.store.is_ready(), "the disk has not answered yet");
+    next.settle();
+    let share = next.share(1_000);
+    assert_eq!((share.len(), share[40].value), (41, 100.0));
+
+    let mut hanging = Rig::closed(Medium::default(), WIDE);
+    let ticket = hanging.take("a", 100.0);
+    hanging.store.release(ticket..ticket + 1);
+    hanging.store.turn(hanging.now);
+    assert!(!hanging.store.is_ready());
+    hanging.now.uptime_ms = hanging.store.deadline().expect("an end of the waiting");
+    hanging.store.turn(hanging.now);
+    assert!(hanging.store.is_ready() && hanging.store.deadline().is_none());
+}
+
+#[test]
 fn a_disk_that_hangs_costs_memory_and_nothing_else() {
     let mut rig = Rig::closed(Medium::default(), Limits { max_size: 1024 * 1024, ..WIDE });
     // The thread does not answer: the main thread goes on, asks for nothing twice, and is due for nothing.
@@ -254,7 +294,7 @@ fn a_disk_that_hangs_costs_memory_and_nothing_else() {
         let ticket = rig.take("a", f64::from(value));
         rig.store.release(ticket..ticket + 1);
         rig.store.turn(rig.now);
-        assert_eq!(rig.store.deadline(), None);
+        assert_eq!(rig.store.deadline(), Some(rig.now.uptime_ms + 10_000));
     }
     let Contents { waiting, dropped, .. } = rig.store.contents();
     assert_eq!(waiting as u64 + dropped, 50_000);

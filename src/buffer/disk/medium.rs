@@ -23,7 +23,7 @@ struct State {
     files: Vec<Content>,
     /// As it was when the folder was last synchronised, and what has happened to it since.
     safe_names: BTreeMap<String, usize>,
-    renames: Vec<(Option<String>, Option<(String, usize)>)>,
+    renames: Vec<Renamed>,
     /// Steps until the power fails.
     steps: Option<u64>,
     off: bool,
@@ -34,11 +34,16 @@ struct State {
     capacity: Option<usize>,
     /// Writing fails with this.
     refuses: Option<ErrorKind>,
+    /// Files cannot be opened.
+    locked_up: bool,
     /// Reading these bytes of the file fails.
     unreadable: Option<(String, std::ops::Range<u64>)>,
     /// Steps so far.
     writes: u64,
 }
+
+/// The name that goes, and the one that comes with its file.
+type Renamed = (Option<String>, Option<(String, usize)>);
 
 #[derive(Clone, Default)]
 struct Content {
@@ -160,6 +165,11 @@ impl Medium {
         self.state().refuses = kind;
     }
 
+    /// Files that are there cannot be opened.
+    pub(super) fn lock_up(&self, locked_up: bool) {
+        self.state().locked_up = locked_up;
+    }
+
     /// Those bytes of a file cannot be read.
     pub(super) fn spoil(&self, name: &str, bytes: std::ops::Range<u64>) {
         self.state().unreadable = Some((name.to_owned(), bytes));
@@ -252,6 +262,9 @@ impl Folder for Seen {
 
     fn open(&self, name: &str, new: bool) -> io::Result<Box<dyn File>> {
         let mut state = self.medium.state();
+        if state.locked_up && !new {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         let number = match state.names.get(name).copied() {
             Some(number) if !new => number,
             None if !new => return Err(ErrorKind::NotFound.into()),
