@@ -94,6 +94,14 @@ pub struct Stamp {
     pub wall: Option<Wall>,
 }
 
+impl Stamp {
+    /// The same with the date it has by the clock as it is `now`, as [`date_of`] works it out.
+    #[must_use]
+    pub fn dated(self, now: Self) -> Self {
+        Self { wall: date_of(self.wall, now.at.since(self.at), now.wall), ..self }
+    }
+}
+
 /// The source of time.
 pub trait Clock: Send + Sync {
     /// The monotonic instant.

@@ -5,6 +5,7 @@
 mod support;
 
 use board2mqtt::board::simulated::{Fault, Weather};
+use board2mqtt::clock::{Clock, Wall};
 use std::time::Duration;
 use support::rig::Rig;
 
@@ -114,6 +115,25 @@ fn a_failing_sensor_is_told_once_and_so_is_its_return() {
     house.rig.run(30 * SECOND);
     assert_eq!(house.arrived("roof/status"), ["online"]);
     assert_eq!(house.health("roof"), serde_json::json!({"state": "ok"}));
+}
+
+#[test]
+fn since_when_a_sensor_fails_has_a_date_as_soon_as_there_is_one() {
+    let mut house = House::new(ROOF);
+    house.rig.clock.set_wall(None);
+    house.rig.control.set_fault("roof", Some(Fault::Nack)).expect("a sensor");
+    house.rig.run(2 * SECOND);
+    let health = house.health("roof");
+    assert!(health["since"].is_null() && health["since_uptime_ms"].is_u64(), "{health}");
+    let failing_ms =
+        house.rig.clock.now().as_nanos() / 1_000_000 - health["since_uptime_ms"].as_u64().expect("a number");
+
+    let now = Wall::parse("2026-05-01T12:00:00Z").expect("a date");
+    house.rig.clock.set_wall(Some(now));
+    house.rig.core().clock_set();
+    house.rig.run(Duration::from_millis(1));
+    let since = house.health("roof")["since"].as_str().and_then(Wall::parse).expect("a date");
+    assert_eq!(since, Wall(now.0 - i64::try_from(failing_ms).expect("a while")));
 }
 
 #[test]

@@ -302,6 +302,25 @@ async fn messages_that_come_during_a_stop_are_left_to_the_server() {
 }
 
 #[tokio::test]
+async fn somebody_with_our_name_is_told_from_a_bad_link() {
+    let server = Scripted::new().await;
+    let mut session = session(options("drone01", server.port()));
+    for _ in 0..6 {
+        pair(&server, &mut session, false).await.reset();
+        assert_eq!(disconnected(&mut session).await.0, "the connection broke: connection reset by peer");
+    }
+    let mut causes = Vec::new();
+    for _ in 0..3 {
+        drop(pair(&server, &mut session, false).await);
+        causes.push(disconnected(&mut session).await.0);
+    }
+    let closed = "the server closed the connection";
+    assert_eq!(causes[..2], [closed, closed]);
+    let named = "another client with the id `drone01` seems to take over this session (the server's log tells)";
+    assert_eq!(causes[2], format!("{closed}: {named}"));
+}
+
+#[tokio::test]
 async fn garbage_ends_the_connection_and_nothing_else() {
     let server = Scripted::new().await;
     let mut session = session(options("drone01", server.port()));

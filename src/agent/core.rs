@@ -233,6 +233,11 @@ impl Core {
         outcome.map(|()| self.bank.level(output))
     }
 
+    /// The wall clock has been set: dates that are told already are told again.
+    pub fn clock_set(&mut self) {
+        self.sensors.clock_set(self.clock.stamp(), &mut self.outbox);
+    }
+
     /// An input's file descriptor is readable.
     pub fn input_ready(&mut self, input: usize) {
         let now = self.clock.stamp();

@@ -204,6 +204,7 @@ impl Agent {
     fn clock_set(&mut self) {
         log::info!(date:% = self.clock.date(); "the clock was set");
         self.session.clock_set();
+        self.core.clock_set();
     }
 
     fn read_inline(&mut self, now: Instant) {

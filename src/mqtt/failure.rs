@@ -24,8 +24,10 @@ pub(super) enum Class {
     Rejected,
     /// We ended a connection that was no use any more.
     Abandoned,
-    /// The server, or something on the way, ended it.
+    /// The server ended it, in order.
     Closed,
+    /// Something on the way ended it.
+    Broken,
 }
 
 /// Why an attempt failed or a connection ended.
@@ -101,8 +103,10 @@ pub(super) fn malformed(error: &rumqttc::mqttbytes::Error) -> Failure {
 pub(super) fn broken(error: &io::Error, server: &Server, trust: Option<&Trust>) -> Failure {
     match tls_error(error) {
         Some(error) => Failure { class: Class::Closed, ..tls(error, server, trust) },
-        None if ended(error) => Failure::new(Class::Closed, "the server closed the connection"),
-        None => Failure::new(Class::Closed, format!("the connection broke: {}", words(error))),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Failure::new(Class::Closed, "the server closed the connection")
+        }
+        None => Failure::new(Class::Broken, format!("the connection broke: {}", words(error))),
     }
 }
 
@@ -308,6 +312,12 @@ mod tests {
         let reset = io::Error::from_raw_os_error(libc::ECONNRESET);
         assert_eq!(unaccepted(&reset, &server(), None).class, Class::Refused);
         assert_eq!(words(&reset), "connection reset by peer");
-        assert_eq!(broken(&reset, &server(), None).cause, "the server closed the connection");
+        let lost = broken(&reset, &server(), None);
+        assert_eq!(
+            (lost.class, lost.cause.as_str()),
+            (Class::Broken, "the connection broke: connection reset by peer")
+        );
+        let end = broken(&io::ErrorKind::UnexpectedEof.into(), &server(), None);
+        assert_eq!((end.class, end.cause.as_str()), (Class::Closed, "the server closed the connection"));
     }
 }

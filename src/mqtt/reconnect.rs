@@ -7,6 +7,7 @@
 //! - Connections that the server ends soon after accepting them, one after the other, are somebody else's with our
 //!   client id (MQTT 3.1.1, 3.1.4-2), and each of our returns ends theirs: long pauses. A server that dies again and again
 //!   looks the same but for one thing: asked at once, it refuses. So after such an end there is one attempt without a pause.
+//!   A bad link does not end connections in order: it resets them, or falls silent. Such an end says nothing of takeovers.
 
 use crate::clock::Instant;
 use std::time::Duration;
@@ -31,9 +32,20 @@ pub(super) enum Ending {
     Lost {
         /// Since CONNACK.
         lived: Duration,
-        /// The server ended it rather than we.
-        by_server: bool,
+        /// Who ended it.
+        by: By,
     },
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The server, in order.
+    Server,
+    /// Whatever is between us: a reset, an error of the network.
+    Link,
+    /// We, as it was no use any more.
+    Us,
 }
 
 /// The pauses of one session.
@@ -66,7 +78,7 @@ impl Backoff {
                 self.failures = 0;
                 self.max
             }
-            Ending::Lost { by_server: true, .. } if !asked_at_once && !self.taken_over(now) => {
+            Ending::Lost { by: By::Server | By::Link, .. } if !asked_at_once && !self.taken_over(now) => {
                 self.asked_at_once = true;
                 Duration::ZERO
             }
@@ -86,12 +98,12 @@ impl Backoff {
 
     fn note(&mut self, ending: Ending, now: Instant) {
         match ending {
-            Ending::Lost { lived, by_server: true } if lived < LIVED => {
+            Ending::Lost { lived, by: By::Server } if lived < LIVED => {
                 self.short.rotate_left(1);
                 self.short[TAKEOVERS - 1] = Some(now);
             }
-            // It lived until the other one returned: what came before still tells.
-            Ending::Lost { by_server: true, .. } => {}
+            // It lived until the other one returned, or nobody took it over: what came before still tells.
+            Ending::Lost { by: By::Server | By::Link, .. } => {}
             _ => self.short = [None; TAKEOVERS],
         }
     }
@@ -118,7 +130,7 @@ mod tests {
     }
 
     fn lost(seconds: u64) -> Ending {
-        Ending::Lost { lived: Duration::from_secs(seconds), by_server: true }
+        Ending::Lost { lived: Duration::from_secs(seconds), by: By::Server }
     }
 
     #[test]
@@ -163,7 +175,7 @@ mod tests {
     #[test]
     fn connections_that_end_at_once_are_no_tight_loop() {
         let mut backoff = Backoff::new(MIN, MAX);
-        let short = Ending::Lost { lived: Duration::ZERO, by_server: false };
+        let short = Ending::Lost { lived: Duration::ZERO, by: By::Us };
         let pauses: Vec<_> = (0..8).map(|_| backoff.pause(short, at(0), 1.0).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(!backoff.taken_over(at(0)), "we ended them ourselves");
@@ -178,6 +190,21 @@ mod tests {
         assert_eq!(backoff.pause(lost(1), at(4), 0.0), MAX / 2);
         assert!(backoff.taken_over(at(4)));
         assert_eq!(backoff.pause(lost(1), at(200), 0.0), Duration::ZERO, "long ago is not in a row");
+    }
+
+    #[test]
+    fn a_link_that_resets_connections_is_no_takeover_and_hides_none() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        let reset = Ending::Lost { lived: Duration::from_secs(1), by: By::Link };
+        for n in 0..10 {
+            backoff.pause(reset, at(n), 1.0);
+            assert!(!backoff.taken_over(at(n)));
+        }
+        for n in 10..13 {
+            backoff.pause(lost(1), at(2 * n), 1.0);
+            backoff.pause(reset, at(2 * n + 1), 1.0);
+        }
+        assert!(backoff.taken_over(at(25)));
     }
 
     #[test]

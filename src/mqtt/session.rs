@@ -7,7 +7,7 @@ use super::alarm::Alarm;
 use super::connection::{Connection, Turn};
 use super::encode::MAX_STRING;
 use super::failure::{self, Class, Failure};
-use super::reconnect::{Backoff, Ending};
+use super::reconnect::{Backoff, By, Ending};
 use super::resolver::Resolver;
 use super::tls::{Loader, Trust};
 use super::transport::{self, Opened, Tls};
@@ -247,11 +247,16 @@ impl Session {
         let now = self.clock.now();
         let ending = match (&self.phase, failure.class) {
             (Phase::Connected { since, .. }, class) => {
-                Ending::Lost { lived: now.since(*since), by_server: class == Class::Closed }
+                let by = match class {
+                    Class::Closed => By::Server,
+                    Class::Broken => By::Link,
+                    Class::Unreachable | Class::Refused | Class::Rejected | Class::Abandoned => By::Us,
+                };
+                Ending::Lost { lived: now.since(*since), by }
             }
             (_, Class::Refused) => Ending::Refused,
             (_, Class::Rejected) => Ending::Rejected,
-            (_, Class::Unreachable | Class::Abandoned | Class::Closed) => Ending::Unreachable,
+            (_, Class::Unreachable | Class::Abandoned | Class::Closed | Class::Broken) => Ending::Unreachable,
         };
         if ending == Ending::Unreachable
             && let Some(loader) = &mut self.tls

@@ -112,6 +112,14 @@ impl Sensors {
         accepted
     }
 
+    /// The clock has been set: since when a sensor fails has another date now.
+    pub fn clock_set(&mut self, stamp: Stamp, outbox: &mut Outbox) {
+        self.sensors
+            .iter_mut()
+            .filter(|sensor| sensor.is_failing())
+            .for_each(|sensor| sensor.tell_health(stamp, outbox));
+    }
+
     /// Known elevations are taken again at the next reading.
     pub fn retake_elevations(&mut self) {
         self.sensors.iter_mut().filter_map(|sensor| sensor.reference.as_mut()).for_each(|reference| reference.retake());
@@ -304,7 +312,7 @@ impl Sensor {
         let health = match &self.state {
             State::Failing { failure, since, failures, .. } => {
                 let (reason, detail) = (failure.reason, failure.detail.as_ref());
-                Health::Failing { reason, detail, since: (*since).into(), failures: *failures }
+                Health::Failing { reason, detail, since: since.dated(stamp).into(), failures: *failures }
             }
             State::Unknown | State::Ok => Health::Ok,
         };

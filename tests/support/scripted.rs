@@ -3,6 +3,7 @@
 use super::PATIENCE;
 use bytes::BytesMut;
 use rumqttc::{ConnAck, Connect, ConnectReturnCode, Packet, Publish, QoS};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,6 +83,17 @@ impl Link {
             Some(Packet::Publish(publish)) => publish,
             other => panic!("a PUBLISH was expected, not {other:?}"),
         }
+    }
+
+    /// Ends the connection as a link does that has forgotten it: with a reset.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let length = libc::socklen_t::try_from(size_of::<libc::linger>()).expect("a few bytes");
+        let fd = self.stream.as_raw_fd();
+        // SAFETY: `linger` is readable for the duration of the call, and the descriptor is open.
+        let set =
+            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length) };
+        assert_eq!(set, 0, "a socket");
     }
 
     /// Whether nothing comes for this long.
