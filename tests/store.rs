@@ -311,9 +311,17 @@ fn a_healthy_link_leaves_the_disk_alone() {
         };
         files.map(file).collect::<std::collections::BTreeSet<_>>()
     };
-    let before = state();
-    let seen = readings(&watch.messages(), &live("a")).len();
-    watch.wait_until("readings", |messages| (readings(messages, &live("a")).len() >= seen + 60).then_some(()));
+    let pass = |count: usize| {
+        let seen = readings(&watch.messages(), &live("a")).len();
+        watch.wait_until("readings", |messages| (readings(messages, &live("a")).len() >= seen + count).then_some(()));
+    };
+    // What was taken before the server was there is written and, once it is delivered, forgotten.
+    let before = wait_for("the disk to come to rest", || {
+        let before = state();
+        pass(10);
+        (state() == before).then_some(before)
+    });
+    pass(60);
     assert_eq!(state(), before);
 }
 
