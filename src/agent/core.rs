@@ -55,6 +55,8 @@ pub struct Core {
     slots: Slots,
     tally: metrics::Tally,
     next_metrics: Instant,
+    /// When the inputs were last read although nothing told of a change.
+    looked: Instant,
     read_all: bool,
     /// The server has taken something on this connection.
     server_takes: bool,
@@ -119,6 +121,7 @@ impl Core {
             slots,
             tally: metrics::Tally::new(now.at),
             next_metrics,
+            looked: now.at,
             read_all: false,
             server_takes: false,
             state_unwritten: false,
@@ -199,6 +202,8 @@ impl Core {
                 }
                 self.sensors.publish_next();
                 self.read_all = true;
+                self.inputs.look(now);
+                self.echo(now);
                 self.outbox.publish_all();
             }
             Action::Contradicted => {
@@ -249,7 +254,7 @@ impl Core {
     pub fn connected(&mut self, link: &mut dyn Link) {
         let now = self.clock.stamp();
         self.tally.connected();
-        (0..self.plan.inputs.len()).for_each(|input| self.inputs.ready(input, now));
+        self.inputs.look(now);
         self.echo(now);
         self.outbox.connected(now.at);
         self.outbox.pump(link, now);
@@ -293,6 +298,10 @@ impl Core {
     pub fn tick(&mut self) {
         let now = self.clock.stamp();
         self.bank.tick(now);
+        if self.next_look().is_some_and(|due| due <= now.at) {
+            self.looked = now.at;
+            self.inputs.look(now);
+        }
         self.inputs.tick(now);
         self.echo(now);
         match self.state.tick(now.at) {
@@ -314,8 +323,12 @@ impl Core {
     /// When [`Core::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let metrics = self.slots.metrics.map(|_| self.next_metrics);
-        let all = [self.bank.deadline(), self.inputs.deadline(), self.state.deadline(), metrics];
+        let all = [self.bank.deadline(), self.inputs.deadline(), self.next_look(), self.state.deadline(), metrics];
         all.into_iter().flatten().min()
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        self.inputs.look_every().map(|every| self.looked + every)
     }
 
     /// Hands to the session whatever may go now.

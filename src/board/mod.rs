@@ -6,6 +6,7 @@
 pub mod linux;
 mod model;
 mod nearest;
+mod pinctrl;
 pub mod raspberry_pi;
 pub mod simulated;
 
@@ -48,7 +49,7 @@ pub trait Board: Send + Sync {
     /// `absent`, `permission` or `busy` (with the consumer that holds the line, where the kernel tells).
     fn output(&self, drive: &Drive, initial: Initial) -> Result<Box<dyn Output>, Failure>;
 
-    /// Requests an input with both edges.
+    /// Requests an input with both edges, or without any where the controller has none.
     ///
     /// # Errors
     /// As for [`Board::output`].
@@ -97,6 +98,11 @@ pub trait Input: AsFd + Send {
     /// # Errors
     /// The kernel's refusal.
     fn is_active(&mut self) -> Result<bool, Failure>;
+
+    /// Whether the controller tells edges; otherwise the level has to be read again and again.
+    fn tells_edges(&self) -> bool {
+        true
+    }
 
     /// Appends the edges that wait, never blocking, at most 64 a call.
     ///

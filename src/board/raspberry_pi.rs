@@ -9,9 +9,9 @@
 //! it reserves no line in the kernel, so whether a line is free is asked of the character device first, and `gpioinfo`
 //! does not show lines driven by registers.
 
-use super::linux::{self, Linux, Wanted};
+use super::linux::{self, ExportedPwm, Linux, Wanted};
 use super::model::{self, Model};
-use super::{Adapter, Board, Bus, Input, Output};
+use super::{Adapter, Board, Bus, Input, Output, pinctrl};
 use crate::clock::Clock;
 use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId, PwmId};
 use crate::sample::{Failure, Reason};
@@ -98,19 +98,27 @@ impl RaspberryPi {
         }
     }
 
-    /// PWM on a named line. `Initial::Keep` goes to sysfs at once, because rppal switches a channel off when it opens it.
+    /// PWM on a named line.
+    ///
+    /// rppal switches a channel off when it opens it, so one that runs is taken over through sysfs, and so is one to be kept.
     fn line_pwm(&self, family: Family, line: &str, wanted: Wanted) -> Result<Box<dyn Output>, Failure> {
         let channel = channel_of(family, line)?;
         let root = self.linux.root();
-        let number = pwm_chip(root, family).ok_or_else(|| no_pwm(root, line))?;
-        if let (true, Initial::Level(level)) = (self.rppal, wanted.initial) {
+        let number = pwm_chip(root, family).ok_or_else(|| no_pwm(root, line, None))?;
+        let chip = format!("pwmchip{number}");
+        let led_to = pinctrl::lines_of(&root.join("sys/class/pwm").join(&chip)).filter(|_| family == Family::Bcm);
+        if let Some(lines) = led_to.filter(|lines| !lines.iter().any(|led_to| bcm(line) == Some(*led_to))) {
+            return Err(no_pwm(root, line, Some(&lines)));
+        }
+        let id = PwmId::Channel { chip, channel: u32::from(channel) };
+        let exported = ExportedPwm::new(root, self.linux.clock(), &id)?;
+        if let (true, Initial::Level(level), false) = (self.rppal, wanted.initial, exported.is_running()?) {
             match RppalPwm::open(number, channel, wanted, level) {
                 Ok(pwm) => return Ok(Box::new(pwm)),
                 Err(error) => warn_once(&error),
             }
         }
-        let id = PwmId::Channel { chip: format!("pwmchip{number}"), channel: u32::from(channel) };
-        linux::open_pwm(root, self.linux.clock(), &id, wanted)
+        exported.open(wanted)
     }
 }
 
@@ -197,9 +205,16 @@ fn pwm_chip(root: &Path, family: Family) -> Option<u8> {
     })
 }
 
-fn no_pwm(root: &Path, line: &str) -> Failure {
-    let remedy = Model::of(root).enable_pwm(Some(line));
-    Failure::new(Reason::Absent, format!("the pwm of {line} is not enabled: {remedy}"))
+/// The PWM is not enabled, or the device tree leads it to other lines.
+fn no_pwm(root: &Path, line: &str, led_to: Option<&[u8]>) -> Failure {
+    let why = match led_to {
+        None => format!("the pwm of {line} is not enabled"),
+        Some(lines) => {
+            let names: Vec<_> = lines.iter().map(|line| format!("GPIO{line}")).collect();
+            format!("the device tree leads the pwm to {}, not to {line}", names.join(" and "))
+        }
+    };
+    Failure::new(Reason::Absent, format!("{why}: {}", Model::of(root).enable_pwm(Some(line))))
 }
 
 /// The physical level of a logical one.
@@ -244,27 +259,44 @@ impl Output for RegisterOutput {
 }
 
 /// A channel through rppal's own use of sysfs.
-struct RppalPwm(Pwm);
+struct RppalPwm {
+    pwm: Pwm,
+    /// Nanoseconds.
+    period: f64,
+}
 
 impl RppalPwm {
+    /// The duty stands before the channel is on.
     fn open(chip: u8, channel: u8, wanted: Wanted, level: Level) -> rppal::pwm::Result<Self> {
         let mut pwm = Pwm::with_pwmchip(chip, channel)?;
-        pwm.set_frequency(f64::from(wanted.frequency_hz), level.percent() / 100.0)?;
-        pwm.set_polarity(if wanted.active == Active::Low { Polarity::Inverse } else { Polarity::Normal })?;
-        pwm.enable()?;
         pwm.set_reset_on_drop(false);
-        Ok(Self(pwm))
+        // The kernel takes no period shorter than the duty, which may be somebody else's, and no duty before a period.
+        if !pwm.pulse_width()?.is_zero() {
+            pwm.set_pulse_width(Duration::ZERO)?;
+        }
+        let period = (1e9 / f64::from(wanted.frequency_hz)).floor();
+        pwm.set_period(Duration::from_nanos(period as u64))?;
+        pwm.set_polarity(if wanted.active == Active::Low { Polarity::Inverse } else { Polarity::Normal })?;
+        let opened = Self { pwm, period };
+        opened.drive(level)?;
+        opened.pwm.enable()?;
+        Ok(opened)
+    }
+
+    fn drive(&self, level: Level) -> rppal::pwm::Result<()> {
+        let nanoseconds = (level.percent() / 100.0 * self.period).round();
+        self.pwm.set_pulse_width(Duration::from_nanos(nanoseconds as u64))
     }
 }
 
 impl Output for RppalPwm {
     fn set(&mut self, level: Level) -> Result<(), Failure> {
-        self.0.set_duty_cycle(level.percent() / 100.0).map_err(|error| pwm_failure(&error))
+        self.drive(level).map_err(|error| pwm_failure(&error))
     }
 
     fn level(&mut self) -> Result<Level, Failure> {
-        let duty = self.0.duty_cycle().map_err(|error| pwm_failure(&error))?;
-        Ok(Level::from_percent(duty * 100.0).unwrap_or(Level::OFF))
+        let duty = self.pwm.pulse_width().map_err(|error| pwm_failure(&error))?;
+        Ok(Level::from_percent(duty.as_nanos() as f64 / self.period * 100.0).unwrap_or(Level::OFF))
     }
 }
 
@@ -360,6 +392,30 @@ mod tests {
             failure.detail,
             "the pwm of GPIO18 is not enabled: add dtoverlay=pwm,pin=18,func=2 to config.txt and restart the board"
         );
+    }
+
+    #[test]
+    fn a_pwm_that_comes_out_elsewhere_is_not_driven() {
+        let root = root(PI_3);
+        add_chip(&root, "pwmchip0", "3f20c000.pwm", 2);
+        let soc = root.path().join("soc");
+        for (file, cell) in [("pwm@7e20c000/pinctrl-0", 17), ("gpio@7e200000/a/phandle", 17)] {
+            fs::create_dir_all(soc.join(file).parent().expect("a folder")).expect("a folder");
+            fs::write(soc.join(file), [0, 0, 0, cell]).expect("a file");
+        }
+        let device = root.path().join("sys/class/pwm/pwmchip0/device");
+        let chip = fs::read_link(&device).expect("a link");
+        fs::create_dir_all(device.parent().expect("a folder").join(&chip)).expect("a folder");
+        symlink(soc.join("pwm@7e20c000"), device.join("of_node")).expect("a link");
+        let open_when_on = |pin: u8| {
+            fs::write(soc.join("gpio@7e200000/a/brcm,pins"), [0, 0, 0, pin]).expect("a file");
+            board(&root).output(&pwm("GPIO12"), Initial::Level(Level::ON))
+        };
+        let failure = open_when_on(40).err().expect("another line");
+        let detail =
+            "the device tree leads the pwm to GPIO40, not to GPIO12: add dtoverlay=pwm,pin=12,func=4 to config.txt";
+        assert!(failure.detail.starts_with(detail), "{failure}");
+        assert!(open_when_on(12).is_ok());
     }
 
     #[test]

@@ -22,6 +22,12 @@ const REST: Duration = Duration::from_millis(5);
 /// How often it is told of one input that edges are lost.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
+/// How often the level of every line is read although no edge has told of it: what a controller may lose is found.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The same where a controller tells no edges at all.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
 /// The longest pause between attempts at a line that fails.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
@@ -122,6 +128,9 @@ impl Cell {
         match opened {
             Ok(open) => {
                 let active = open.debounce.is_active();
+                if !open.line.tells_edges() {
+                    warn!(input = self.spec.name, line:% = self.spec.line; "line tells no edges, it is read ten times a second");
+                }
                 self.open = Some(open);
                 self.failures = 0;
                 if self.failure.take().is_some() {
@@ -250,6 +259,17 @@ impl Inputs {
         if input < self.cells.len() {
             self.read(input, at);
         }
+    }
+
+    /// Takes the edges that wait and the true level of every line; due every [`Inputs::look_every`].
+    pub fn look(&mut self, now: Stamp) {
+        (0..self.cells.len()).for_each(|input| self.ready(input, now));
+    }
+
+    /// How often [`Inputs::look`] is due, in addition to the edges that the lines tell of.
+    pub fn look_every(&self) -> Option<Duration> {
+        let every = |open: &Open| if open.line.tells_edges() { LOOK_EVERY } else { POLL_EVERY };
+        self.cells.iter().filter_map(|cell| cell.open.as_ref().map(every)).min()
     }
 
     /// Believes levels that have stood long enough, opens what is missing, publishes totals that are due. To be called at
@@ -402,6 +422,7 @@ mod tests {
         active: bool,
         edges: VecDeque<Edge>,
         broken: bool,
+        edgeless: bool,
         requests: usize,
     }
 
@@ -453,6 +474,10 @@ mod tests {
     impl Input for FakeLine {
         fn is_active(&mut self) -> Result<bool, Failure> {
             Ok(self.board.check()?.active)
+        }
+
+        fn tells_edges(&self) -> bool {
+            !self.board.world().edgeless
         }
 
         fn edges(&mut self, into: &mut Vec<Edge>) -> Result<(), Failure> {
@@ -574,6 +599,24 @@ mod tests {
             rig.run(debounce);
             assert_eq!(rig.inputs.state(0), Some(State::Level(false)), "debounce {debounce}");
         }
+    }
+
+    #[test]
+    fn a_line_without_edges_is_followed_by_looking() {
+        let board = FakeBoard::default();
+        let mut rig = Rig::new(board, vec![door(20)]);
+        assert_eq!(rig.inputs.look_every(), Some(Duration::from_secs(1)));
+        rig.board.world().edgeless = true;
+        assert_eq!(rig.inputs.look_every(), Some(Duration::from_millis(100)));
+        rig.changes();
+        rig.board.world().active = true;
+        rig.inputs.look(stamp(rig.now_ms));
+        assert_eq!(rig.changes(), [], "it has not stood yet");
+        rig.run(20);
+        assert_eq!(rig.changes(), [State::Level(true)]);
+        rig.board.world().broken = true;
+        rig.inputs.look(stamp(rig.now_ms));
+        assert_eq!((rig.inputs.state(0), rig.inputs.look_every()), (None, None), "there is nothing to look at");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! GPIO lines through the character device: outputs requested with their level, inputs with both edges.
+//! GPIO lines through the character device: outputs requested with their level, inputs with both edges where there are any.
 //!
 //! The kernel owns a line for as long as the request is open, and does active-low itself, so that every value here is
 //! the logical one. What a line does after it is released is its controller's affair.
@@ -50,24 +50,34 @@ fn keep(line: &Found, active: Active, builder: &mut Builder) -> gpiocdev::Result
     Ok(request)
 }
 
-/// Requests an input with both edges.
+/// Requests an input with both edges, or without where the controller has no interrupts (an I2C expander, for example).
 pub(super) fn input(root: &Path, line: &Found, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
-    let version_2 = gpiocdev::Chip::from_path(&line.chip)
-        .and_then(|chip| chip.supports_abi_version(gpiocdev::AbiVersion::V2))
-        .is_ok();
-    let mut builder = request(line, active);
-    builder.as_input().with_bias(kernel_bias(bias)).with_edge_detection(EdgeDetection::BothEdges);
-    if version_2 {
+    let plain = || {
+        let mut builder = request(line, active);
+        builder.as_input().with_bias(kernel_bias(bias));
+        builder
+    };
+    let mut builder = plain();
+    builder.with_edge_detection(EdgeDetection::BothEdges);
+    if speaks_version_2(line) {
         builder.with_kernel_event_buffer_size(KERNEL_EDGES);
     }
-    let request = builder.request().map_err(|error| {
-        if is_unsupported(&error) && plain_input(line, active, bias) {
-            return without_edges(line);
-        }
-        request_failure(root, line, &error)
-    })?;
+    let (request, edges) = match builder.request() {
+        Ok(request) => (request, true),
+        // If the line cannot be had without edges either, it was not they that were refused.
+        Err(error) if is_unsupported(&error) => match plain().request() {
+            Ok(request) => (request, false),
+            Err(_) => return Err(request_failure(root, line, &error)),
+        },
+        Err(error) => return Err(request_failure(root, line, &error)),
+    };
     set_nonblocking(&request).map_err(|error| words::refused(root, &line.chip, "a non-blocking read", &error))?;
-    Ok(Box::new(GpioInput { request, line: line.describe(), last: None }))
+    Ok(Box::new(GpioInput { request, line: line.describe(), edges, last: None }))
+}
+
+fn speaks_version_2(line: &Found) -> bool {
+    let chip = gpiocdev::Chip::from_path(&line.chip);
+    chip.and_then(|chip| chip.supports_abi_version(gpiocdev::AbiVersion::V2)).is_ok()
 }
 
 fn request(line: &Found, active: Active) -> Builder {
@@ -77,17 +87,6 @@ fn request(line: &Found, active: Active) -> Builder {
         builder.as_active_low();
     }
     builder
-}
-
-/// Whether the same line can be had without edges, which tells what the kernel refused.
-fn plain_input(line: &Found, active: Active, bias: Bias) -> bool {
-    request(line, active).as_input().with_bias(kernel_bias(bias)).request().is_ok()
-}
-
-fn without_edges(line: &Found) -> Failure {
-    let detail =
-        format!("the controller of {} has no interrupts, so it cannot tell edges; use another line", line.describe());
-    Failure::new(Reason::Driver, detail)
 }
 
 /// `ENOTSUPP`, which the kernel lets through to here although only it should see it.
@@ -164,6 +163,8 @@ impl Output for GpioOutput {
 struct GpioInput {
     request: Request,
     line: String,
+    /// Whether the controller tells edges.
+    edges: bool,
     /// The sequence number of the last edge, by which lost ones are noticed.
     last: Option<u32>,
 }
@@ -180,7 +181,14 @@ impl Input for GpioInput {
         Ok(value.into())
     }
 
+    fn tells_edges(&self) -> bool {
+        self.edges
+    }
+
     fn edges(&mut self, into: &mut Vec<Edge>) -> Result<(), Failure> {
+        if !self.edges {
+            return Ok(());
+        }
         let words = self.request.edge_event_u64_size();
         let mut buffer = [0_u64; EDGES * size_of::<gpiocdev_uapi::v2::LineEdgeEvent>() / 8];
         let read = match self.request.read_edge_events_into_slice(&mut buffer[..EDGES * words]) {

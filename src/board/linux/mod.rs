@@ -12,7 +12,7 @@ mod transfer;
 mod words;
 
 pub(super) use lines::find as find_line;
-pub(super) use pwm::{Wanted, open as open_pwm};
+pub(super) use pwm::{Exported as ExportedPwm, Wanted, open as open_pwm};
 
 use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::Clock;

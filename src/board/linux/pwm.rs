@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Where the chips are, below the root.
 const CLASS: &str = "sys/class/pwm";
-/// How long the files of an exported channel, and udev's permission on them, may take.
+/// How long the files of a channel just exported, and udev's permission on them, may take.
 const APPEARS_WITHIN: Duration = Duration::from_secs(1);
 /// How often they are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -38,18 +38,36 @@ pub(crate) struct Wanted {
 /// Opens a channel of a chip, which is named by its folder (`pwmchip0`) or by its device (`48302200.pwm`): the number of
 /// the folder depends on what else the kernel has found.
 pub(crate) fn open(root: &Path, clock: &dyn Clock, id: &PwmId, wanted: Wanted) -> Result<Box<dyn Output>, Failure> {
-    let (chip, channel) = match id {
-        PwmId::Channel { chip, channel } => (chip, *channel),
-        PwmId::Line(line) => return Err(no_channel_behind(root, line)),
-    };
-    let chip_folder = existing_chip(root, chip, channel)?;
-    let period = period_of(wanted.frequency_hz)?;
-    let files = Files { root: root.to_owned(), folder: export(root, clock, &chip_folder, channel)? };
-    let mut pwm = SysfsPwm::take_over(files, period, wanted.active)?;
-    if let Initial::Level(level) = wanted.initial {
-        pwm.configure(level)?;
+    Exported::new(root, clock, id)?.open(wanted)
+}
+
+/// A channel whose files are there and may be written.
+pub(crate) struct Exported(Files);
+
+impl Exported {
+    /// Exports a channel if it is not exported yet.
+    pub(crate) fn new(root: &Path, clock: &dyn Clock, id: &PwmId) -> Result<Self, Failure> {
+        let (chip, channel) = match id {
+            PwmId::Channel { chip, channel } => (chip, *channel),
+            PwmId::Line(line) => return Err(no_channel_behind(root, line)),
+        };
+        let folder = export(root, clock, &existing_chip(root, chip, channel)?, channel)?;
+        Ok(Self(Files { root: root.to_owned(), folder }))
     }
-    Ok(Box::new(pwm))
+
+    /// Whether the channel puts out something now, which switching it off would interrupt.
+    pub(crate) fn is_running(&self) -> Result<bool, Failure> {
+        Ok(self.0.text("enable")? == "1" && self.0.number("period")? > 0)
+    }
+
+    /// Takes the channel over.
+    pub(crate) fn open(self, wanted: Wanted) -> Result<Box<dyn Output>, Failure> {
+        let mut pwm = SysfsPwm::take_over(self, period_of(wanted.frequency_hz)?, wanted.active)?;
+        if let Initial::Level(level) = wanted.initial {
+            pwm.configure(level)?;
+        }
+        Ok(Box::new(pwm))
+    }
 }
 
 /// Nanoseconds.
@@ -122,8 +140,10 @@ fn exported(chip: &Path, channel: u32) -> Option<PathBuf> {
     names.into_iter().map(|name| chip.join(name)).find(|folder| folder.exists())
 }
 
-/// Exports a channel if it is not, and waits until its files are there and may be written.
+/// Exports a channel if it is not, and waits until its files are there and may be written: udev gives them to a group only
+/// after they have appeared. One that was exported before is not waited for, so that a lasting refusal costs nothing.
 fn export(root: &Path, clock: &dyn Clock, chip: &Path, channel: u32) -> Result<PathBuf, Failure> {
+    let mut until = clock.now();
     if exported(chip, channel).is_none() {
         let file = chip.join("export");
         fs::write(&file, channel.to_string()).map_err(|error| match error.raw_os_error() {
@@ -132,19 +152,32 @@ fn export(root: &Path, clock: &dyn Clock, chip: &Path, channel: u32) -> Result<P
             }
             _ => words::refused(root, &file, "exporting a channel", &error),
         })?;
+        until = until + APPEARS_WITHIN;
     }
-    let until = clock.now() + APPEARS_WITHIN;
     loop {
         let folder = exported(chip, channel).unwrap_or_else(|| chip.join(format!("pwm{channel}")));
-        // udev gives the files to a group only after they have appeared.
-        match OpenOptions::new().write(true).open(folder.join("duty_cycle")) {
-            Ok(_) => return Ok(folder),
-            Err(error) if clock.now() >= until => {
-                return Err(words::refused(root, &folder.join("duty_cycle"), "opening a channel", &error));
+        match writable(&folder) {
+            Ok(()) => return Ok(folder),
+            Err((file, error)) if clock.now() >= until => {
+                return Err(words::refused(root, &file, "opening a channel", &error));
             }
             Err(_) => clock.sleep(LOOK_EVERY),
         }
     }
+}
+
+/// Tries every file that is going to be written: udev changes them one after the other. Some chips have no polarity.
+fn writable(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
+    for name in ["duty_cycle", "period", "enable", "polarity"] {
+        let file = folder.join(name);
+        match OpenOptions::new().write(true).open(&file) {
+            Err(error) if name != "polarity" || error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err((file, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The files of one channel.
@@ -186,12 +219,13 @@ struct SysfsPwm {
 }
 
 impl SysfsPwm {
-    fn take_over(files: Files, wanted_period: u64, active: Active) -> Result<Self, Failure> {
+    fn take_over(exported: Exported, wanted_period: u64, active: Active) -> Result<Self, Failure> {
+        let running = exported.is_running()?;
+        let Exported(files) = exported;
         let path = files.folder.join("duty_cycle");
         let duty_file = OpenOptions::new().write(true).open(&path);
         let duty_file = duty_file.map_err(|error| words::refused(&files.root, &path, "opening", &error))?;
         let period = files.number("period")?;
-        let running = files.text("enable")? == "1" && period > 0;
         // A chip that knows no polarity may have no such file: it is normal then.
         let inversed = files.text("polarity").is_ok_and(|polarity| polarity == "inversed");
         let complement = inversed != (active == Active::Low);
@@ -402,6 +436,16 @@ mod tests {
         assert_eq!(clock.now().as_nanos(), 1_000_000_000);
         let export = fs::read_to_string(root.path().join("sys/class/pwm/pwmchip0/export")).expect("a file");
         assert_eq!(export, "1");
+    }
+
+    #[test]
+    fn a_lasting_refusal_is_waited_for_once() {
+        let root = tree(0, 0, "normal", 0);
+        let duty = root.path().join("sys/class/pwm/pwmchip0/pwm0/duty_cycle");
+        fs::remove_file(&duty).expect("a file");
+        let clock = ManualClock::default();
+        assert!(open(root.path(), &clock, &id(0), wanted(0.0, Active::High)).is_err());
+        assert_eq!(clock.now().as_nanos(), 0, "it had been exported before");
     }
 
     #[test]
