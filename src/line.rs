@@ -93,6 +93,29 @@ pub enum Bias {
     PullDown,
 }
 
+/// Which changes of an input's logical level are told as edges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edges {
+    /// To either level.
+    #[default]
+    Both,
+    /// To ON.
+    Activations,
+    /// To OFF.
+    Deactivations,
+}
+
+impl Edges {
+    /// Whether a change to ON (`active`) or to OFF is told.
+    pub const fn tell(self, active: bool) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Activations => active,
+            Self::Deactivations => !active,
+        }
+    }
+}
+
 /// The logical level of an output in hundredths of a percent, 0 to 10,000; a switch knows only the two ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]

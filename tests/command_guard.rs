@@ -3,7 +3,7 @@
 use board2mqtt::board::{Board, Bus, Input, Output};
 use board2mqtt::clock::{Instant, Stamp};
 use board2mqtt::command::{Command, Wish};
-use board2mqtt::line::{Active, Bias, Drive, I2cPlace, Initial as Request, Level, LineId};
+use board2mqtt::line::{Active, Bias, Drive, Edges, I2cPlace, Initial as Request, Level, LineId};
 use board2mqtt::outputs::{Bank, Exit, Initial, Limits, Spec};
 use board2mqtt::sample::{Failure, Reason};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -53,7 +53,7 @@ impl Board for CountingBoard {
         Ok(Box::new(CountingLine { writes: Arc::clone(&self.0), level: Level::OFF }))
     }
 
-    fn input(&self, _: &LineId, _: Active, _: Bias) -> Result<Box<dyn Input>, Failure> {
+    fn input(&self, _: &LineId, _: Active, _: Bias, _: Edges) -> Result<Box<dyn Input>, Failure> {
         Err(Failure::new(Reason::Absent, "no input here"))
     }
 }

@@ -11,7 +11,7 @@ pub mod raspberry_pi;
 pub mod simulated;
 
 use crate::clock::{Clock, Instant};
-use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId};
+use crate::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, Level, LineId};
 use crate::sample::{Failure, Reason};
 use embedded_hal::delay::DelayNs;
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
@@ -49,11 +49,11 @@ pub trait Board: Send + Sync {
     /// `absent`, `permission` or `busy` (with the consumer that holds the line, where the kernel tells).
     fn output(&self, drive: &Drive, initial: Initial) -> Result<Box<dyn Output>, Failure>;
 
-    /// Requests an input with both edges, or without any where the controller has none.
+    /// Requests an input and the edges it shall tell, or without any where the controller has none.
     ///
     /// # Errors
     /// As for [`Board::output`].
-    fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure>;
+    fn input(&self, line: &LineId, active: Active, bias: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure>;
 }
 
 /// Tells one bus adapter from the next that takes its path: after it was unplugged and plugged again, or bound anew.

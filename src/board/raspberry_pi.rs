@@ -13,7 +13,7 @@ use super::linux::{self, ExportedPwm, Linux, Wanted};
 use super::model::{self, Model};
 use super::{Adapter, Board, Bus, Input, Output, pinctrl};
 use crate::clock::Clock;
-use crate::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId, PwmId};
+use crate::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, Level, LineId, PwmId};
 use crate::sample::{Failure, Reason};
 use rppal::gpio::{Gpio, Mode, OutputPin};
 use rppal::pwm::{Polarity, Pwm};
@@ -152,8 +152,8 @@ impl Board for RaspberryPi {
         }
     }
 
-    fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
-        self.linux.input(line, active, bias)
+    fn input(&self, line: &LineId, active: Active, bias: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure> {
+        self.linux.input(line, active, bias, edges)
     }
 }
 

@@ -58,7 +58,8 @@ fn probe_all(plan: &Plan, board: &dyn Board, clock: &Arc<dyn Clock>) -> Result<(
     }
     for input in &plan.inputs {
         let spec = &input.spec;
-        let active = board.input(&spec.line, spec.active, spec.bias).and_then(|mut line| line.is_active());
+        let active =
+            board.input(&spec.line, spec.active, spec.bias, spec.edges()).and_then(|mut line| line.is_active());
         let word = |active| if active { "ON" } else { "OFF" }.to_owned();
         tell(format!("input {} ({})", spec.name, spec.line), active.map(word))?;
     }

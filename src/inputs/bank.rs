@@ -6,6 +6,7 @@
 use super::{Counter, Debounce, Passed, Spec};
 use crate::board::{Board, Edge, Input};
 use crate::clock::{Instant, Stamp};
+use crate::line::Edges;
 use crate::sample::Failure;
 use log::{info, warn};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -108,7 +109,8 @@ impl Cell {
         if let (true, Some(old), Some(counter)) = (same_unit, &self.counter, &mut new.counter) {
             counter.restore(old.total());
         }
-        if (&self.spec.line, self.spec.active, self.spec.bias) == (&new.spec.line, new.spec.active, new.spec.bias) {
+        let request = |spec: &Spec| (spec.line.clone(), spec.active, spec.bias, spec.edges());
+        if request(&self.spec) == request(&new.spec) {
             new.open = self.open;
             (new.failure, new.failures, new.retry_at) = (self.failure, self.failures, self.retry_at);
         }
@@ -118,9 +120,13 @@ impl Cell {
         new
     }
 
+    fn request(&self, board: &dyn Board) -> Result<Box<dyn Input>, Failure> {
+        board.input(&self.spec.line, self.spec.active, self.spec.bias, self.spec.edges())
+    }
+
     /// Requests the line and reads its level, which counts as no change.
     fn open(&mut self, board: &dyn Board, generation: u32, now: Instant) -> Option<bool> {
-        let opened = board.input(&self.spec.line, self.spec.active, self.spec.bias).and_then(|mut line| {
+        let opened = self.request(board).and_then(|mut line| {
             let active = line.is_active()?;
             let debounce = Debounce::new(self.spec.debounce, active, now);
             Ok(Open { line, debounce, read_at: None, rests_until: None, generation })
@@ -338,8 +344,9 @@ impl Inputs {
         self.now
     }
 
-    /// Takes a batch of edges, and the true level once none wait any more.
+    /// Takes a batch of edges, and the true level once none wait any more; pulses counted as they come have none.
     fn read(&mut self, input: usize, at: Instant) {
+        let levels = self.cells[input].spec.edges() == Edges::Both;
         let Some(open) = &mut self.cells[input].open else { return };
         self.edges.clear();
         let mut outcome = open.line.edges(&mut self.edges);
@@ -351,10 +358,10 @@ impl Inputs {
         }
         for place in 0..self.edges.len() {
             let edge = self.edges[place];
-            self.pass(input, |debounce| debounce.edge(edge, at));
+            self.pass(input, |debounce| if levels { debounce.edge(edge, at) } else { Passed::lone(edge) });
         }
         let Some(open) = &mut self.cells[input].open else { return };
-        if outcome.is_ok() && self.edges.len() < BATCH {
+        if levels && outcome.is_ok() && self.edges.len() < BATCH {
             match open.line.is_active() {
                 Ok(active) => self.pass(input, |debounce| debounce.settle(active, at)),
                 Err(failure) => outcome = Err(failure),
@@ -421,6 +428,8 @@ mod tests {
     struct World {
         active: bool,
         edges: VecDeque<Edge>,
+        /// The edges that the last request asked for.
+        wanted: Edges,
         broken: bool,
         edgeless: bool,
         requests: usize,
@@ -453,8 +462,10 @@ mod tests {
             Err(Failure::new(Reason::Absent, "no output here"))
         }
 
-        fn input(&self, _: &LineId, _: Active, _: Bias) -> Result<Box<dyn Input>, Failure> {
-            self.check()?.requests += 1;
+        fn input(&self, _: &LineId, _: Active, _: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure> {
+            let mut world = self.check()?;
+            world.requests += 1;
+            world.wanted = edges;
             let (file, _) = UnixStream::pair().expect("two sockets");
             Ok(Box::new(FakeLine { board: self.clone(), file }))
         }
@@ -504,7 +515,9 @@ mod tests {
         fn edge(&mut self, active: bool) {
             let mut world = self.board.world();
             world.active = active;
-            world.edges.push_back(Edge { active, at: stamp(self.now_ms).at, lost: 0 });
+            if world.wanted.tell(active) {
+                world.edges.push_back(Edge { active, at: stamp(self.now_ms).at, lost: 0 });
+            }
         }
 
         fn ready(&mut self) {
@@ -653,6 +666,30 @@ mod tests {
     }
 
     #[test]
+    fn pulses_counted_as_they_come_need_no_level() {
+        for (counted, active) in [(Counted::Activation, true), (Counted::Deactivation, false)] {
+            let mut spec = rain(0, 1_000);
+            spec.count.as_mut().expect("it counts").counted = counted;
+            let mut rig = Rig::new(FakeBoard::default(), vec![spec]);
+            let edge = |lost| Edge { active, at: stamp(1_000).at, lost };
+            rig.board.world().edges.extend([edge(0), edge(0), edge(3)]);
+            rig.board.world().active = active;
+            rig.ready();
+            rig.ready();
+            assert_eq!(rig.inputs.total(0), Some(0.5 * 6.0), "three told, three dropped, no level believed");
+        }
+    }
+
+    #[test]
+    fn only_undebounced_pulses_do_without_the_other_edge() {
+        let edges = |spec: Spec| spec.edges();
+        assert_eq!(
+            [edges(door(0)), edges(rain(0, 1)), edges(rain(1, 1))],
+            [Edges::Both, Edges::Activations, Edges::Both]
+        );
+    }
+
+    #[test]
     fn a_line_that_fails_is_opened_again_under_another_number() {
         let mut rig = Rig::new(FakeBoard::default(), vec![door(20)]);
         let first = rig.inputs.input(0).map(|(_, generation)| generation);
@@ -742,7 +779,7 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_lines_and_totals() {
-        let mut rig = Rig::new(FakeBoard::default(), vec![rain(0, 1_000)]);
+        let mut rig = Rig::new(FakeBoard::default(), vec![rain(10, 1_000)]);
         rig.inputs.restore(0, 3.0);
         let before = rig.inputs.input(0).map(|(_, generation)| generation);
         rig.changes();

@@ -16,6 +16,16 @@ pub struct Passed {
 }
 
 impl Passed {
+    /// One edge of a line that tells only its kind: each is a change, and so is each that was dropped before it.
+    pub fn lone(edge: Edge) -> Self {
+        let changes = 1 + u64::from(edge.lost);
+        if edge.active {
+            Self { activations: changes, deactivations: 0 }
+        } else {
+            Self { activations: 0, deactivations: changes }
+        }
+    }
+
     fn change(&mut self, active: bool) {
         if active {
             self.activations += 1;

@@ -10,7 +10,7 @@ pub use bank::{InputChange, Inputs, State};
 pub use counter::Counter;
 pub use debounce::{Debounce, Passed};
 
-use crate::line::{Active, Bias, LineId};
+use crate::line::{Active, Bias, Edges, LineId};
 use std::time::Duration;
 
 /// What an input is.
@@ -30,6 +30,19 @@ pub struct Spec {
     pub count: Option<CountSpec>,
 }
 
+impl Spec {
+    /// The edges to ask the board for: of pulses counted as they come, only the kind that counts.
+    ///
+    /// Asked for both kinds, the kernel tells them apart by reading the level some time after the interrupt, and a pulse
+    /// that is over by then shows no change.
+    pub fn edges(&self) -> Edges {
+        match &self.count {
+            Some(count) if self.debounce.is_zero() => count.counted.into(),
+            _ => Edges::Both,
+        }
+    }
+}
+
 /// Which debounced changes count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
@@ -39,6 +52,16 @@ pub enum Counted {
     Deactivation,
     /// Both.
     Both,
+}
+
+impl From<Counted> for Edges {
+    fn from(counted: Counted) -> Self {
+        match counted {
+            Counted::Activation => Self::Activations,
+            Counted::Deactivation => Self::Deactivations,
+            Counted::Both => Self::Both,
+        }
+    }
 }
 
 /// How pulses become a total.

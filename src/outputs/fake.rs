@@ -4,7 +4,7 @@ use super::{Bank, Change, Exit, Initial, Limits, SourceId, Spec};
 use crate::board::{Board, Bus, Input, Output};
 use crate::clock::{Instant, Stamp, Wall};
 use crate::command::{Command, Refusal, Wish};
-use crate::line::{Active, Bias, Drive, I2cPlace, Initial as Request, Level, LineId};
+use crate::line::{Active, Bias, Drive, Edges, I2cPlace, Initial as Request, Level, LineId};
 use crate::sample::{Failure, Reason};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -150,7 +150,7 @@ impl Board for FakeBoard {
         Ok(Box::new(FakeLine { board: self.clone(), line }))
     }
 
-    fn input(&self, _: &LineId, _: Active, _: Bias) -> Result<Box<dyn Input>, Failure> {
+    fn input(&self, _: &LineId, _: Active, _: Bias, _: Edges) -> Result<Box<dyn Input>, Failure> {
         Err(Failure::new(Reason::Absent, "no input here"))
     }
 }

@@ -15,6 +15,11 @@ pub fn image(machine: &str) -> PathBuf {
     first_line(Command::new(package().join("tests/board/image")).arg(machine)).into()
 }
 
+/// The folder with what `tests/board/<machine>/parts` keeps of a machine that has no image.
+pub fn parts(machine: &str) -> PathBuf {
+    first_line(&mut Command::new(package().join("tests/board").join(machine).join("parts"))).into()
+}
+
 /// The agent's binary for `target`, built as for users.
 pub fn agent(target: &str) -> PathBuf {
     first_line(Command::new(package().join("cross/build")).args([target, "--install", "--locked", "--quiet"])).into()

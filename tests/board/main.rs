@@ -10,6 +10,7 @@ mod image;
 mod qemu;
 mod raspi3b;
 mod report;
+mod sabrelite;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,5 +23,6 @@ fn main() -> ExitCode {
     let wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut report = report::Report::new(wanted);
     raspi3b::run(&mut report);
+    sabrelite::run(&mut report);
     report.end()
 }

@@ -6,7 +6,7 @@ use crate::support::inside::{Inside, memory_kib};
 use crate::support::mosquitto::{Mosquitto, Received, Subscriber};
 use board2mqtt::board::Board;
 use board2mqtt::board::simulated::{Fault, Simulated};
-use board2mqtt::line::{Active, Bias, Drive, Initial, Level, LineId};
+use board2mqtt::line::{Active, Bias, Drive, Edges, Initial, Level, LineId};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ fn lines_that_another_program_has() {
     let scene = Scene::new(config, &["quick"], |board| {
         let drive = Drive::Switch { line: horn, active: Active::High };
         let output = board.output(&drive, Initial::Level(Level::OFF)).expect("a free line");
-        held = Some((output, board.input(&door, Active::High, Bias::AsIs).expect("a free line")));
+        held = Some((output, board.input(&door, Active::High, Bias::AsIs, Edges::Both).expect("a free line")));
         Arc::new(board)
     });
     let (server, watch) = (&scene.server, &scene.watch);

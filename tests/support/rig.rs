@@ -12,7 +12,7 @@ use board2mqtt::buffer::memory::Memory;
 use board2mqtt::buffer::{Limits, Overflow};
 use board2mqtt::clock::{Clock, Instant, ManualClock, Wall};
 use board2mqtt::config;
-use board2mqtt::line::{Active, Bias, Drive, I2cPlace, Initial, Level, LineId};
+use board2mqtt::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, Level, LineId};
 use board2mqtt::mqtt::Message;
 use board2mqtt::plan::{self, Plan};
 use board2mqtt::poll::{Job, Poller, Report};
@@ -364,8 +364,8 @@ impl Board for Recorded {
         Ok(Box::new(RecordedOutput { output, line, clock: self.clock.clone(), writes: self.writes.clone() }))
     }
 
-    fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
-        self.board.input(line, active, bias)
+    fn input(&self, line: &LineId, active: Active, bias: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure> {
+        self.board.input(line, active, bias, edges)
     }
 }
 

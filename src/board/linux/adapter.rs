@@ -50,12 +50,6 @@ impl Adapter {
         Some(Owner { driver, chip, readable: readable.display().to_string().trim_end_matches('/').to_owned() })
     }
 
-    /// The driver of the adapter itself, such as `imx-i2c` or `i2c-bcm2835`.
-    pub(super) fn driver(&self) -> Option<String> {
-        let adapter = self.devices().join(format!("i2c-{}", self.number()?));
-        link_name(&fs::canonicalize(adapter).ok()?.parent()?.join("driver"))
-    }
-
     /// Why there is no such bus, what there is, and how to get it.
     pub(super) fn absence(&self) -> String {
         let (bus, there) = (self.bus.display(), self.there());

@@ -1,4 +1,4 @@
-//! GPIO lines through the character device: outputs requested with their level, inputs with both edges where there are any.
+//! GPIO lines through the character device: outputs requested with their level, inputs with the edges wanted where there are any.
 //!
 //! The kernel owns a line for as long as the request is open, and does active-low itself, so that every value here is
 //! the logical one. What a line does after it is released is its controller's affair.
@@ -7,7 +7,7 @@ use super::lines::{self, Found};
 use super::words;
 use crate::board::{Edge, Input, Output};
 use crate::clock::Instant;
-use crate::line::{Active, Bias, Initial, Level};
+use crate::line::{Active, Bias, Edges, Initial, Level};
 use crate::sample::{Failure, Reason};
 use gpiocdev::Request;
 use gpiocdev::line::{EdgeDetection, EdgeEvent, EdgeKind, Value};
@@ -50,15 +50,21 @@ fn keep(line: &Found, active: Active, builder: &mut Builder) -> gpiocdev::Result
     Ok(request)
 }
 
-/// Requests an input with both edges, or without where the controller has no interrupts (an I2C expander, for example).
-pub(super) fn input(root: &Path, line: &Found, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
+/// Requests an input and the edges it shall tell, or none where the controller has no interrupts (an I2C expander, for example).
+pub(super) fn input(
+    root: &Path,
+    line: &Found,
+    active: Active,
+    bias: Bias,
+    wanted: Edges,
+) -> Result<Box<dyn Input>, Failure> {
     let plain = || {
         let mut builder = request(line, active);
         builder.as_input().with_bias(kernel_bias(bias));
         builder
     };
     let mut builder = plain();
-    builder.with_edge_detection(EdgeDetection::BothEdges);
+    builder.with_edge_detection(detection(wanted));
     if speaks_version_2(line) {
         builder.with_kernel_event_buffer_size(KERNEL_EDGES);
     }
@@ -134,6 +140,15 @@ fn kernel_bias(bias: Bias) -> Option<gpiocdev::line::Bias> {
         Bias::Disabled => Some(gpiocdev::line::Bias::Disabled),
         Bias::PullUp => Some(gpiocdev::line::Bias::PullUp),
         Bias::PullDown => Some(gpiocdev::line::Bias::PullDown),
+    }
+}
+
+/// The kernel's rising and falling edges are logical ones.
+const fn detection(edges: Edges) -> EdgeDetection {
+    match edges {
+        Edges::Both => EdgeDetection::BothEdges,
+        Edges::Activations => EdgeDetection::RisingEdge,
+        Edges::Deactivations => EdgeDetection::FallingEdge,
     }
 }
 

@@ -106,14 +106,15 @@ fn set_timeout(device: &LinuxI2CDevice, timeout: Duration, bus: &Path) {
 /// The word for an errno.
 ///
 /// Nobody answering is ENXIO, EREMOTEIO or ENODEV, by the adapter's driver (kernel `i2c/fault-codes`). ETIMEDOUT is a
-/// stretched clock or a bus held low, except on i.MX controllers, which report an absent chip so (`timeout_is_nack`).
-fn reason(errno: i32, stage: Stage, timeout_is_nack: bool, kernel_driver: bool) -> Reason {
+/// stretched clock or a bus held low on every adapter, the i.MX's too (`i2c_imx_acked` gives ENXIO, `i2c_imx_trx_complete`
+/// and `i2c_imx_bus_busy` ETIMEDOUT); only QEMU's model of that one, which never tells its driver of a missing
+/// acknowledgement, lets an absent chip end so.
+fn reason(errno: i32, stage: Stage, kernel_driver: bool) -> Reason {
     match (errno, stage) {
         (libc::EACCES | libc::EPERM, _) => Reason::Permission,
         (libc::ENOENT | libc::ENOTDIR, _) => Reason::Absent,
         (libc::ENXIO | libc::ENODEV | libc::ENOTTY | libc::EISDIR, Stage::Open) => Reason::Absent,
         (libc::ENXIO | libc::ENODEV | libc::EREMOTEIO, Stage::Transfer) => Reason::Nack,
-        (libc::ETIMEDOUT, _) if timeout_is_nack => Reason::Nack,
         (libc::ETIMEDOUT, _) => Reason::Timeout,
         (libc::EBUSY, Stage::Open) => Reason::Busy,
         (libc::EBUSY, Stage::Transfer) if kernel_driver => Reason::Busy,
@@ -126,15 +127,16 @@ fn reason(errno: i32, stage: Stage, timeout_is_nack: bool, kernel_driver: bool) 
 fn failure(adapter: &Adapter, error: &io::Error, stage: Stage, address: u8) -> Failure {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let owner = (errno == libc::EBUSY).then(|| adapter.owner(address)).flatten();
-    let imx = errno == libc::ETIMEDOUT && adapter.driver().is_some_and(|driver| driver.contains("imx"));
-    let reason = reason(errno, stage, imx, owner.is_some());
+    let reason = reason(errno, stage, owner.is_some());
     let place = I2cPlace { bus: adapter.bus.clone(), address };
     let detail = match reason {
         Reason::Permission => return words::permission(&adapter.root, &adapter.bus),
         Reason::Absent => adapter.absence(),
         Reason::Nack => nobody(adapter, &place),
         Reason::Timeout => {
-            format!("{place} did not finish in time: a chip stretches the clock or holds the bus low")
+            format!(
+                "{place} did not finish in time: a chip stretches the clock, or the bus is held low or lacks pull-ups"
+            )
         }
         Reason::Busy => owner.map_or_else(|| format!("another driver owns {place}"), |owner| owner.describe(&place)),
         Reason::Driver if errno == libc::EMSGSIZE => format!("a message to {place} exceeds {MAX_MESSAGE} bytes"),
@@ -195,10 +197,9 @@ mod tests {
             (libc::EMSGSIZE, Transfer, Reason::Driver),
         ];
         for (errno, stage, expected) in table {
-            assert_eq!(reason(errno, stage, false, false), expected, "errno {errno} at {stage:?}");
+            assert_eq!(reason(errno, stage, false), expected, "errno {errno} at {stage:?}");
         }
-        assert_eq!(reason(libc::EBUSY, Transfer, false, true), Reason::Busy);
-        assert_eq!(reason(libc::ETIMEDOUT, Transfer, true, false), Reason::Nack);
+        assert_eq!(reason(libc::EBUSY, Transfer, true), Reason::Busy);
     }
 
     #[test]
@@ -213,17 +214,6 @@ mod tests {
             assert!(failure.detail.contains("kernel driver bmp280"), "{failure}");
             assert!(failure.detail.contains("/sys/bus/i2c/devices/1-0076"), "{failure}");
         }
-    }
-
-    #[test]
-    fn a_timeout_of_an_imx_adapter_means_that_nobody_answered() {
-        let (root, adapter) = board();
-        assert_eq!(failure(&adapter, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Timeout);
-        let platform = root.path().join("sys/devices/21a0000.i2c");
-        fs::create_dir_all(platform.join("i2c-1")).expect("a folder");
-        symlink("/sys/bus/platform/drivers/imx-i2c", platform.join("driver")).expect("a link");
-        symlink(platform.join("i2c-1"), root.path().join("sys/bus/i2c/devices/i2c-1")).expect("a link");
-        assert_eq!(failure(&adapter, libc::ETIMEDOUT, Stage::Transfer).reason, Reason::Nack);
     }
 
     #[test]

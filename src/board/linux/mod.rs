@@ -16,7 +16,7 @@ pub(super) use pwm::{Exported as ExportedPwm, Wanted, open as open_pwm};
 
 use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::Clock;
-use crate::line::{Active, Bias, Drive, I2cPlace, Initial, LineId};
+use crate::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, LineId};
 use crate::sample::Failure;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -88,8 +88,8 @@ impl Board for Linux {
         }
     }
 
-    fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
-        gpio::input(&self.root, &find_line(&self.root, line)?, active, bias)
+    fn input(&self, line: &LineId, active: Active, bias: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure> {
+        gpio::input(&self.root, &find_line(&self.root, line)?, active, bias, edges)
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let bus = board.i2c(&place, Duration::from_secs(1)).err().expect("no bus");
         let output =
             board.output(&Drive::Switch { line: line.clone(), active: Active::High }, Initial::Level(Level::OFF));
-        let input = board.input(&line, Active::Low, Bias::PullUp);
+        let input = board.input(&line, Active::Low, Bias::PullUp, Edges::Both);
         let failures = [bus, output.err().expect("no line"), input.err().expect("no line")];
         for failure in failures {
             assert_eq!(failure.reason, Reason::Absent, "{failure}");

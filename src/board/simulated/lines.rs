@@ -6,7 +6,7 @@
 use super::trace::{Physical, Trace};
 use crate::board::{Edge, Input, Output};
 use crate::clock::{Clock, Instant};
-use crate::line::{Active, Bias, Drive, Initial, Level, LineId, PwmId};
+use crate::line::{Active, Bias, Drive, Edges, Initial, Level, LineId, PwmId};
 use crate::sample::{Failure, Reason};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -50,6 +50,8 @@ enum Holder {
 /// The edges of a requested input.
 struct Watch {
     event: Arc<OwnedFd>,
+    active: Active,
+    edges: Edges,
     queue: VecDeque<Change>,
     /// The number of the next change.
     next: u64,
@@ -121,13 +123,19 @@ impl Lines {
     }
 
     /// Requests an input. A line that nothing has driven is high with a pull-up, else low.
-    pub(super) fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
+    pub(super) fn input(
+        &self,
+        line: &LineId,
+        active: Active,
+        bias: Bias,
+        edges: Edges,
+    ) -> Result<Box<dyn Input>, Failure> {
         let line = self.line(&line_key(line));
         let refused = |error: io::Error| Failure::new(Reason::Driver, format!("no event for an input: {error}"));
         let event = Arc::new(new_event().map_err(refused)?);
         line.hold(|state| {
             state.physical = state.physical.or(Some(Level::switch(bias == Bias::PullUp)));
-            Ok(Holder::Input(Watch { event: event.clone(), queue: VecDeque::new(), next: 0 }))
+            Ok(Holder::Input(Watch { event: event.clone(), active, edges, queue: VecDeque::new(), next: 0 }))
         })?;
         Ok(Box::new(SimulatedInput { line, event, active, last: None }))
     }
@@ -194,6 +202,9 @@ impl Line {
 
 impl Watch {
     fn push(&mut self, high: bool, at: Instant) {
+        if !self.edges.tell(logical(high, self.active)) {
+            return;
+        }
         if self.queue.len() == QUEUE {
             self.queue.pop_front();
         }
@@ -268,12 +279,6 @@ struct SimulatedInput {
     last: Option<u64>,
 }
 
-impl SimulatedInput {
-    fn logical(&self, high: bool) -> bool {
-        high == (self.active == Active::High)
-    }
-}
-
 impl AsFd for SimulatedInput {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
@@ -282,7 +287,7 @@ impl AsFd for SimulatedInput {
 
 impl Input for SimulatedInput {
     fn is_active(&mut self) -> Result<bool, Failure> {
-        Ok(self.logical(self.line.physical().is_some_and(Level::is_on)))
+        Ok(logical(self.line.physical().is_some_and(Level::is_on), self.active))
     }
 
     fn edges(&mut self, into: &mut Vec<Edge>) -> Result<(), Failure> {
@@ -293,7 +298,7 @@ impl Input for SimulatedInput {
             let expected = self.last.map_or(0, |last| last + 1);
             self.last = Some(change.number);
             let lost = u32::try_from(change.number - expected).unwrap_or(u32::MAX);
-            into.push(Edge { active: self.logical(change.high), at: change.at, lost });
+            into.push(Edge { active: logical(change.high, self.active), at: change.at, lost });
         }
         if watch.queue.is_empty() {
             clear(&self.event);
@@ -306,6 +311,11 @@ impl Drop for SimulatedInput {
     fn drop(&mut self) {
         self.line.release();
     }
+}
+
+/// Whether a physical level is the active one.
+fn logical(high: bool, active: Active) -> bool {
+    high == (active == Active::High)
 }
 
 fn new_event() -> io::Result<OwnedFd> {
@@ -364,7 +374,7 @@ mod tests {
         assert_eq!(lines.line("GPIO17").physical(), Some(Level::ON), "OFF is high when low is active");
         let again = lines.output(&switch("GPIO17", Active::High), Initial::Keep).err().expect("held");
         assert_eq!(again.to_string(), "busy: GPIO17 is held by this program already");
-        assert!(lines.input(&LineId::Name("GPIO17".into()), Active::High, Bias::AsIs).is_err());
+        assert!(lines.input(&LineId::Name("GPIO17".into()), Active::High, Bias::AsIs, Edges::Both).is_err());
         output.set(Level::ON).expect("a level");
         drop(output);
         assert_eq!(lines.line("GPIO17").physical(), Some(Level::OFF));
@@ -377,8 +387,8 @@ mod tests {
     fn chips_are_the_same_by_name_and_by_path() {
         let lines = lines();
         let offset = |chip: &str| LineId::Offset { chip: chip.into(), offset: 4 };
-        let _held = lines.input(&offset("gpiochip0"), Active::High, Bias::AsIs).expect("a line");
-        assert!(lines.input(&offset("/dev/gpiochip0"), Active::High, Bias::AsIs).is_err());
+        let _held = lines.input(&offset("gpiochip0"), Active::High, Bias::AsIs, Edges::Both).expect("a line");
+        assert!(lines.input(&offset("/dev/gpiochip0"), Active::High, Bias::AsIs, Edges::Both).is_err());
     }
 
     #[test]
@@ -409,7 +419,7 @@ mod tests {
     fn edges_are_logical_stamped_and_make_the_descriptor_readable() {
         let lines = lines();
         let line = LineId::Name("GPIO27".into());
-        let mut input = lines.input(&line, Active::Low, Bias::PullUp).expect("a line");
+        let mut input = lines.input(&line, Active::Low, Bias::PullUp, Edges::Both).expect("a line");
         assert!(!input.is_active().expect("a level") && !readable(&*input));
         let at = Instant::from_nanos;
         for (high, nanos) in [(true, 1), (false, 2), (false, 3), (true, 4)] {
@@ -423,9 +433,22 @@ mod tests {
     }
 
     #[test]
+    fn an_input_tells_only_the_edges_it_was_asked_for() {
+        let lines = lines();
+        let line = LineId::Name("GPIO22".into());
+        let mut input = lines.input(&line, Active::Low, Bias::PullUp, Edges::Deactivations).expect("a line");
+        for (high, nanos) in [(false, 1), (true, 2), (false, 3), (true, 4)] {
+            lines.line("GPIO22").drive(high, Instant::from_nanos(nanos)).expect("an input");
+        }
+        let told: Vec<_> = edges(&mut *input).iter().map(|edge| (edge.active, edge.at.as_nanos(), edge.lost)).collect();
+        assert_eq!(told, [(false, 2, 0), (false, 4, 0)]);
+    }
+
+    #[test]
     fn the_queue_is_bounded_and_what_it_dropped_is_counted() {
         let lines = lines();
-        let mut input = lines.input(&LineId::Name("GPIO27".into()), Active::High, Bias::AsIs).expect("a line");
+        let mut input =
+            lines.input(&LineId::Name("GPIO27".into()), Active::High, Bias::AsIs, Edges::Both).expect("a line");
         for flip in 0..QUEUE as u64 + 10 {
             lines.line("GPIO27").drive(flip % 2 == 0, Instant::from_nanos(flip)).expect("an input");
         }

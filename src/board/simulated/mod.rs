@@ -22,7 +22,7 @@ pub use trace::Trace;
 
 use super::{Adapter, Board, Bus, Input, Output};
 use crate::clock::{Clock, Instant};
-use crate::line::{Active, Bias, Drive, I2cPlace, Initial, LineId};
+use crate::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, LineId};
 use crate::sample::Failure;
 use air::Tracks;
 use bus::SimulatedBus;
@@ -137,8 +137,8 @@ impl Board for Simulated {
         self.world.lines.output(drive, initial)
     }
 
-    fn input(&self, line: &LineId, active: Active, bias: Bias) -> Result<Box<dyn Input>, Failure> {
-        self.world.lines.input(line, active, bias)
+    fn input(&self, line: &LineId, active: Active, bias: Bias, edges: Edges) -> Result<Box<dyn Input>, Failure> {
+        self.world.lines.input(line, active, bias, edges)
     }
 }
 
@@ -396,7 +396,7 @@ mod tests {
         let text = "[[step]]\nat = \"5s\"\ninput = \"door\"\nlevel = \"ON\"\nbounces = 1";
         let (board, clock) = by_hand(Some(text));
         let line = LineId::Name("GPIO27".into());
-        let mut input = board.input(&line, Active::Low, Bias::PullUp).expect("a line");
+        let mut input = board.input(&line, Active::Low, Bias::PullUp, Edges::Both).expect("a line");
         assert!(!input.is_active().expect("a level"), "an input starts OFF");
         pass(&board, &clock, 60);
         let mut edges = Vec::new();
@@ -448,7 +448,8 @@ mod tests {
                     [[step]]\nat = \"1h\"\ninput = \"door\"\nlevel = \"OFF\"";
         let script = Script::parse(text, Path::new("flight.toml")).expect("a script");
         let board = Simulated::new(parts(), Some(script), None, Arc::new(SystemClock)).expect("a board");
-        let mut input = board.input(&LineId::Name("GPIO27".into()), Active::Low, Bias::PullUp).expect("a line");
+        let mut input =
+            board.input(&LineId::Name("GPIO27".into()), Active::Low, Bias::PullUp, Edges::Both).expect("a line");
         let mut poll = libc::pollfd { fd: input.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd for the duration of the call.
         assert_eq!(unsafe { libc::poll(&mut poll, 1, 10_000) }, 1, "the edge comes");
