@@ -213,7 +213,7 @@ fn start_sshd(folder: &Path, port: u16) -> Child {
 impl Drop for Board {
     fn drop(&mut self) {
         if let Some(pid) = self.daemon() {
-            kill(pid.cast_signed());
+            signal(pid.cast_signed(), libc::SIGKILL);
         }
         let _ = self.sshd.kill();
         let _ = self.sshd.wait();
@@ -224,10 +224,15 @@ impl Drop for Board {
     }
 }
 
-/// SIGKILL to a process, or with a negative number to a process group.
-pub fn kill(pid: i32) {
-    // SAFETY: a signal to a process or a group that this test has started.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
+/// Ends a script and its ssh, as a terminal that is closed does; it still removes its own files.
+pub fn hang_up(script: &Child) {
+    signal(-script.id().cast_signed(), libc::SIGHUP);
+}
+
+/// A signal to a process, or with a negative number to a process group.
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: a process or a group that this test has started and not waited for.
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// Waits for a child's end and gives its status.

@@ -8,7 +8,7 @@ mod shell;
 
 mod board;
 
-use board::{Board, Done, done, end_of, kill};
+use board::{Board, Done, done, end_of, hang_up};
 use shell::wait_for;
 use std::fs;
 use std::io::Write;
@@ -368,8 +368,8 @@ fn a_connection_that_breaks_does_not_leave_the_board_half_way() {
     let deploy = board.start(&["--binary", &two]);
     wait_for("the restart", || board.changes().contains(&"restart board2mqtt".to_owned()).then_some(()));
     assert!(same(board.path(BINARY), &two), "the new one is in place");
-    kill(-i32::try_from(deploy.id()).expect("a process id"));
-    assert_eq!(end_of(deploy), None, "killed");
+    hang_up(&deploy);
+    assert_eq!(end_of(deploy), None, "ended by the signal");
     fs::remove_file(board.path("state/hold")).expect("it was there");
     wait_for("the old one", || (same(board.path(BINARY), &one) && board.daemon().is_some()).then_some(()));
     wait_for("the folder's end", || (board.files() == with_previous(&[])).then_some(()));
