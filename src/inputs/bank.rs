@@ -344,10 +344,11 @@ impl Inputs {
         self.now
     }
 
-    /// Takes a batch of edges, and the true level once none wait any more; pulses counted as they come have none.
+    /// Takes a batch of edges, and the true level once none wait any more; pulses counted by edges of one kind have none, unless they are found by looking.
     fn read(&mut self, input: usize, at: Instant) {
-        let levels = self.cells[input].spec.edges() == Edges::Both;
+        let both = self.cells[input].spec.edges() == Edges::Both;
         let Some(open) = &mut self.cells[input].open else { return };
+        let levels = both || !open.line.tells_edges();
         self.edges.clear();
         let mut outcome = open.line.edges(&mut self.edges);
         open.was_read(self.edges.len(), at);
@@ -630,6 +631,19 @@ mod tests {
         rig.board.world().broken = true;
         rig.inputs.look(stamp(rig.now_ms));
         assert_eq!((rig.inputs.state(0), rig.inputs.look_every()), (None, None), "there is nothing to look at");
+    }
+
+    #[test]
+    fn pulses_of_a_line_without_edges_are_counted_by_looking() {
+        let board = FakeBoard::default();
+        board.world().edgeless = true;
+        let mut rig = Rig::new(board, vec![rain(0, 1_000)]);
+        for active in [true, true, false, true, false, false] {
+            rig.board.world().active = active;
+            rig.inputs.look(stamp(rig.now_ms));
+            rig.run(100);
+        }
+        assert_eq!(rig.inputs.total(0), Some(2.0 * 0.5));
     }
 
     #[test]
