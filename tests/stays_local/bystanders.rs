@@ -99,8 +99,9 @@ pub fn metric(messages: &[Received], name: &str) -> Vec<u64> {
     texts(messages, "board2mqtt/yard/metrics").into_iter().map(of).collect()
 }
 
-/// Waits until a number of the metrics satisfies `condition`.
+/// Waits until a number of the metrics, as they are told from now on, satisfies `condition`.
 pub fn wait_for_metric(watch: &Subscriber, name: &str, condition: impl Fn(u64) -> bool) -> u64 {
-    let last = |messages: &[Received]| metric(messages, name).into_iter().rev().find(|number| condition(*number));
+    let told = metric(&watch.messages(), name).len();
+    let last = |messages: &[Received]| metric(messages, name).into_iter().skip(told).find(|number| condition(*number));
     watch.wait_until(&format!("{name} in the metrics"), last)
 }

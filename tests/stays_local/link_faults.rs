@@ -73,8 +73,10 @@ fn a_server_that_never_acks() {
         // How often somebody wants something.
         std::thread::sleep(Duration::from_millis(200));
     }
+    // The next connection may have lost acks as well, which none of the server's would ever make good.
     scene.proxy.set(Mode::Forward);
-    assert_eq!(wait_for_metric(&scene.watch, "connects", |count| count > 1), 2);
+    scene.proxy.cut();
+    wait_for_metric(&scene.watch, "connects", |count| count > 1);
     scene.commands_are_carried_out(2);
     scene.ends_well();
 }
