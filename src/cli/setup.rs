@@ -193,7 +193,8 @@ impl Store {
         let wake = Box::new(move || notify.notify_one());
         let boot = u128::from_str_radix(&agent::boot_id().replace('-', ""), 16).unwrap_or_default();
         let (limits, flush_every) = (limits(buffer), buffer.flush_every);
-        Self { buffer: Box::new(Disk::start(disk::Options { path, limits, flush_every, boot, wake })), woken }
+        let memory = systemd::runtime_directory();
+        Self { buffer: Box::new(Disk::start(disk::Options { path, memory, limits, flush_every, boot, wake })), woken }
     }
 
     /// In memory, whatever is configured.

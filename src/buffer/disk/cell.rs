@@ -9,6 +9,7 @@ pub(super) const CELL: usize = 32;
 /// The version written here.
 pub(super) const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"b2mq";
+const TAIL_MAGIC: [u8; 4] = *b"b2mt";
 /// A date that is not known; none that is known comes near it.
 const NO_DATE: u64 = (1 << 48) - 1;
 
@@ -105,6 +106,23 @@ pub(super) fn version(bytes: &Bytes) -> Option<u16> {
     good.then(|| u16_at(bytes, 8))
 }
 
+/// The first cell of a tail: what follows belongs to the place `at` in the segment that begins with the record `first`.
+pub(super) fn tail_header(first: u64, at: u64) -> Bytes {
+    let mut bytes = header(first, VERSION);
+    bytes[4..8].copy_from_slice(&TAIL_MAGIC);
+    bytes[24..32].copy_from_slice(&at.to_le_bytes());
+    let crc = crc32(0, &bytes[4..]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// What a tail's first cell says; `None` if it is damaged, or of another version.
+pub(super) fn tail_header_of(bytes: &Bytes) -> Option<(u64, u64)> {
+    let first = u64_at(bytes, 16);
+    let at = u64_at(bytes, 24);
+    (*bytes == tail_header(first, at)).then_some((first, at))
+}
+
 /// Cells that a label takes up.
 pub(super) fn label_cells(length: usize) -> usize {
     length.div_ceil(CELL)
@@ -127,6 +145,10 @@ fn six_at(bytes: &Bytes, at: usize) -> u64 {
 
 fn u32_at(bytes: &Bytes, at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &Bytes, at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 fn u16_at(bytes: &Bytes, at: usize) -> u16 {

@@ -6,7 +6,7 @@ use super::StoreError;
 use std::fs::{self, DirBuilder, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A folder that belongs to this process.
@@ -21,6 +21,8 @@ pub(super) trait Folder: Send {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// The file in memory for what the disk is to get later, if there is one. It outlives the process, not the power.
+    fn tail(&self) -> Option<Box<dyn File>>;
     /// Returns when the names of files are on disk.
     fn sync(&self) -> io::Result<()>;
 }
@@ -44,6 +46,8 @@ pub(super) trait File: Send {
 /// A folder of the file system.
 pub(super) struct Directory {
     path: PathBuf,
+    /// A folder in memory.
+    memory: Option<PathBuf>,
     /// Open and locked, once it has been entered.
     lock: Option<fs::File>,
 }
@@ -51,9 +55,9 @@ pub(super) struct Directory {
 const LOCK: &str = "lock";
 
 impl Directory {
-    /// The folder at `path`, which need not be there.
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), lock: None }
+    /// The folder at `path`, which need not be there; `memory` is one whose files outlive the process, but not the power.
+    pub(super) fn new(path: &Path, memory: Option<PathBuf>) -> Self {
+        Self { path: path.to_owned(), memory, lock: None }
     }
 
     fn make(&self) -> io::Result<()> {
@@ -119,6 +123,15 @@ impl Folder for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path.join(name))
+    }
+
+    fn tail(&self) -> Option<Box<dyn File>> {
+        // Its name is the folder's own number, so whoever has the folder's lock has the file.
+        let folder = fs::metadata(&self.path).ok()?;
+        let path = self.memory.as_ref()?.join(format!("buffer-{:x}-{:x}", folder.dev(), folder.ino()));
+        let mut options = fs::File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()?;
+        Some(Box::new(file))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use super::cursor::{self, Cursor, Forgotten};
 use super::folder::Folder;
 use super::ranges::Ranges;
 use super::segment::{Reader, Writer};
+use super::tail::Tail;
 use crate::buffer::names::Names;
 use crate::buffer::{Limits, Overflow, Record};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +34,8 @@ pub(super) struct Log {
     segments: VecDeque<Segment>,
     /// Writes the last segment.
     writer: Option<Writer>,
+    /// What the last segment lacks.
+    tail: Tail,
     reader: Option<Reader>,
     /// Records before this one are forgotten.
     begin: u64,
@@ -101,6 +104,7 @@ impl Log {
             cursor: Cursor::default(),
             segments: VecDeque::new(),
             writer: None,
+            tail: Tail::default(),
             reader: None,
             begin: 0,
             next: 0,
@@ -114,6 +118,7 @@ impl Log {
         (self.writer, self.reader) = (None, None);
         self.segments.clear();
         let files = self.folder.enter()?;
+        self.tail = Tail::new(self.folder.tail());
         let (cursor, forgotten, cursor_damaged) = Cursor::open(&*self.folder)?;
         self.cursor = cursor;
         let mut found = Found { cursor_damaged, ..Found::default() };
@@ -123,6 +128,7 @@ impl Log {
         self.segments = segments.into_iter().map(|(first, bytes)| Segment { first, bytes: blocks(bytes) }).collect();
         found.forgotten = forgotten.ranges;
         self.recover_last(&mut found)?;
+        self.tail.empty();
         self.remove_forgotten()?;
         let before = self.begin();
         self.make_room(0)?;
@@ -161,8 +167,14 @@ impl Log {
     /// Looks for the end of the last segment, to go on there.
     fn recover_last(&mut self, found: &mut Found) -> Result<(), StoreError> {
         let Some(first) = self.segments.back().map(|segment| segment.first) else { return Ok(()) };
-        let mut reader = Reader::new(self.folder.open(&name(first), false)?, first);
+        let mut file = self.folder.open(&name(first), false)?;
+        if let Some(left) = self.tail.left().filter(|left| left.first == first) {
+            file.write_at(&left.bytes, left.at)?;
+            file.sync()?;
+        }
+        let mut reader = Reader::new(file, first);
         let length = reader.len()?;
+        self.segments.back_mut().expect("the last one").bytes = blocks(length);
         while reader.read(length, &self.names).is_some() {}
         found.damaged = reader.suspects();
         // The cursor may know of records whose end was torn off: their numbers are not used again.
@@ -205,7 +217,7 @@ impl Log {
             return Ok(Appended { first: self.next, taken: 0, begin: self.begin() });
         }
         let (first, writer) = (self.next, self.writer.as_mut().expect("there is one after a rotation"));
-        let taken = writer.append(first, records, &self.names)?;
+        let taken = writer.append(first, records, &self.names, &mut self.tail)?;
         self.next += taken as u64;
         Ok(Appended { first, taken, begin: self.begin() })
     }
@@ -217,7 +229,7 @@ impl Log {
     /// Begins a new segment; `false` if there is no room for it and nothing gives way.
     fn rotate(&mut self, records: &[Record]) -> Result<bool, StoreError> {
         if let Some(writer) = &mut self.writer {
-            let bytes = blocks(writer.seal()?);
+            let bytes = blocks(writer.seal(&mut self.tail)?);
             self.segments.back_mut().expect("a writer has its segment").bytes = bytes;
             self.writer = None;
         }
@@ -262,6 +274,7 @@ impl Log {
         self.segments.pop_front();
         if self.segments.is_empty() {
             self.writer = None;
+            self.tail.forget();
         }
         self.reader.take_if(|reader| reader.first() == first);
         Ok(())
@@ -275,6 +288,10 @@ impl Log {
             return Ok(batch);
         };
         let (first, end) = (self.segments[at].first, self.end_of(at));
+        let is_written = at + 1 == self.segments.len();
+        if let Some(writer) = self.writer.as_mut().filter(|_| is_written) {
+            writer.flush(&mut self.tail)?;
+        }
         let mut reader = match self.reader.take().filter(|reader| reader.first() == first && reader.next() <= from) {
             Some(reader) => reader,
             None => match self.folder.open(&name(first), false) {
@@ -283,8 +300,8 @@ impl Log {
                 Err(error) => return Err(error.into()),
             },
         };
-        let is_written = self.writer.as_ref().filter(|_| at + 1 == self.segments.len());
-        let limit = is_written.map_or_else(|| reader.len(), |writer| Ok(writer.end()))?;
+        let writer = self.writer.as_ref().filter(|_| is_written);
+        let limit = writer.map_or_else(|| reader.len(), |writer| Ok(writer.end()))?;
         while batch.records.len() < max {
             let read = reader.read(limit, &self.names);
             let Some((number, record)) = read.filter(|(number, _)| *number < end) else {
@@ -324,7 +341,7 @@ impl Log {
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.find_folder()?;
         if let Some(writer) = &mut self.writer {
-            writer.sync()?;
+            writer.sync(&mut self.tail)?;
         }
         if self.unsynced {
             self.folder.sync()?;

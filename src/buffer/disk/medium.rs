@@ -40,6 +40,10 @@ struct State {
     unreadable: Option<(String, std::ops::Range<u64>)>,
     /// Steps so far.
     writes: u64,
+    /// The file in memory beside the disk, if there is one.
+    tail: Option<Vec<u8>>,
+    /// Whether there is no space left in memory.
+    memory_full: bool,
 }
 
 /// The name that goes, and the one that comes with its file.
@@ -74,6 +78,28 @@ impl Change {
 impl Medium {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A disk in a machine with a folder in memory.
+    pub(super) fn with_memory() -> Self {
+        let medium = Self::default();
+        medium.state().tail = Some(Default::default());
+        medium
+    }
+
+    /// What is in the file in memory.
+    pub(super) fn tail(&self) -> Vec<u8> {
+        self.state().tail.clone().unwrap_or_default()
+    }
+
+    /// Puts something into the file in memory.
+    pub(super) fn set_tail(&self, content: &[u8]) {
+        self.state().tail = Some(content.to_vec());
+    }
+
+    /// From now on nothing can be written to the file in memory.
+    pub(super) fn fill_memory(&self) {
+        self.state().memory_full = true;
     }
 
     /// A process's way in.
@@ -118,6 +144,7 @@ impl Medium {
             file.seen = file.safe.clone();
         }
         state.names = state.safe_names.clone();
+        state.tail = state.tail.take().map(|_| Default::default());
         (state.off, state.steps) = (false, None);
         state.process += 1;
     }
@@ -247,6 +274,56 @@ struct Open {
     name: String,
 }
 
+/// The file in memory: no step of the disk, and gone with the power.
+struct InMemory {
+    medium: Medium,
+    process: u64,
+}
+
+impl InMemory {
+    fn change(&self, change: &Change) -> io::Result<()> {
+        let mut state = self.medium.state();
+        if state.process != self.process || state.off {
+            return Err(io::Error::other("no power"));
+        }
+        change.apply(state.tail.as_mut().expect("it is there"));
+        Ok(())
+    }
+}
+
+impl File for InMemory {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.medium.tail().len() as u64)
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        let content = self.medium.tail();
+        let rest = content.get(at as usize..).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let full = self.medium.state().memory_full;
+        let count = if full { bytes.len() / 2 } else { bytes.len() };
+        self.change(&Change::Write(at as usize, bytes[..count].to_vec()))?;
+        if full { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn reserve(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.change(&Change::Length(len as usize))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Folder for Seen {
     fn enter(&mut self) -> Result<Vec<(String, u64)>, StoreError> {
         let mut state = self.medium.state();
@@ -296,6 +373,11 @@ impl Folder for Seen {
         state.names.remove(name).ok_or(ErrorKind::NotFound)?;
         state.renames.push((Some(name.to_owned()), None));
         state.interrupted()
+    }
+
+    fn tail(&self) -> Option<Box<dyn File>> {
+        let is_there = self.medium.state().tail.is_some();
+        is_there.then(|| Box::new(InMemory { medium: self.medium.clone(), process: self.process }) as Box<dyn File>)
     }
 
     fn sync(&self) -> io::Result<()> {

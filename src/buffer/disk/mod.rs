@@ -7,9 +7,10 @@
 //!
 //! - While the link is healthy nothing is written: a record waits in memory for `flush_every`, and is acknowledged before.
 //! - A record taken while disconnected is written (`write(2)`) at once, so that it survives the death of the process; one
-//!   that is unacknowledged for `flush_every` is written then.
-//! - What is written is synchronised (`fdatasync(2)`) no later than `flush_every` after the first such record was taken: a
-//!   power cut costs at most the readings of that time.
+//!   that is unacknowledged for `flush_every` is written then. In a unit that is a write to the *tail*, a file in the runtime
+//!   folder, which is memory: the card gets nothing before the records are due.
+//! - What is written is on disk (`fdatasync(2)`) no later than `flush_every` after the first such record was taken: a power
+//!   cut costs at most the readings of that time.
 //! - A record leaves only when the server has acknowledged it, or by a limit, and then it is counted. What was acknowledged
 //!   in the last moments before a crash may be sent again.
 //! - No disk is waited for on the thread that takes readings and drives outputs: files belong to a thread of their own
@@ -89,6 +90,14 @@
 //! | 32–39 | no record with this number or a greater one has been written yet |
 //! | 40–… | ranges of forgotten records after it, 16 bytes each: first, and after the last |
 //!
+//! # Tail, version 1
+//!
+//! `buffer-<device>-<inode>` in the unit's runtime folder, both numbers of the store's folder, in hexadecimal. It begins with
+//! a segment's header, but with `b2mt` in bytes 4–7, in 16–23 the segment's first number, and in 24–31 a place in it. The
+//! cells that belong there follow, at most 64 KiB. It is written into the segment every `flush_every`, before anything is
+//! read from there, and when a process finds it at start, and the last segment is the one it names. Where there is none,
+//! or no space for it, the segment is written at once.
+//!
 //! # Limits
 //!
 //! `max_size` bounds what the folder takes up: segments in whole blocks of 4 KiB, the one being written with all the space
@@ -138,6 +147,7 @@ mod real;
 pub(super) mod rig;
 mod segment;
 mod shelf;
+mod tail;
 mod worker;
 
 pub use front::{Disk, Options};

@@ -56,8 +56,8 @@ fn log(medium: &Medium, boot: u128) -> (Log, Arc<Names>, Vec<u32>) {
 }
 
 impl Rig {
-    fn new() -> Self {
-        let medium = Medium::default();
+    fn new(memory: bool) -> Self {
+        let medium = if memory { Medium::with_memory() } else { Medium::default() };
         let (mut log, names, series) = log(&medium, 1);
         log.open().expect("an empty folder");
         Self { medium, log, names, series, model: Model::default(), next: 0 }
@@ -194,10 +194,10 @@ proptest! {
 
     #[test]
     fn any_program_survives_any_number_of_power_cuts(
-        lives in proptest::collection::vec((steps(12), 0u64..60), 1..5), seed: u64,
+        lives in proptest::collection::vec((steps(12), 0u64..60), 1..5), seed: u64, memory: bool,
     ) {
         let mut chance = fastrand::Rng::with_seed(seed);
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(memory);
         for (life, (program, fails_after)) in lives.into_iter().enumerate() {
             rig.medium.fail_after(Some(fails_after));
             let _ = program.iter().all(|step| rig.carry_out(step));
@@ -206,8 +206,8 @@ proptest! {
     }
 
     #[test]
-    fn a_process_that_is_killed_loses_nothing_it_has_written(program in steps(25)) {
-        let mut rig = Rig::new();
+    fn a_process_that_is_killed_loses_nothing_it_has_written(program in steps(25), memory: bool) {
+        let mut rig = Rig::new(memory);
         for step in &program {
             rig.carry_out(step);
         }
@@ -242,8 +242,8 @@ fn the_power_may_fail_in_every_single_step() {
     let mut fails_after = 0;
     loop {
         let mut survived = true;
-        for seed in 0..6 {
-            let mut rig = Rig::new();
+        for seed in 0..12 {
+            let mut rig = Rig::new(seed % 2 == 0);
             rig.medium.fail_after(Some(fails_after));
             survived = program.iter().all(|step| rig.carry_out(step));
             rig.cut(&mut fastrand::Rng::with_seed(seed), 2);
@@ -261,7 +261,7 @@ fn the_power_may_fail_in_every_single_step() {
 
 #[test]
 fn a_number_is_never_used_twice() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(true);
     for life in 0..5 {
         assert!(rig.carry_out(&Step::Append(10)) && rig.carry_out(&Step::ForgetBefore(255)));
         assert_eq!(rig.medium.names(), ["cursor"], "nothing is kept of what is forgotten");

@@ -1,6 +1,7 @@
 //! What the store promises, held against a model of everything that was taken: when it is written, what a killed process
 //! and a power cut cost, and that a healthy link writes nothing.
 
+use super::medium::Medium;
 use super::rig::{FLUSH_MS, Rig, WIDE};
 use crate::buffer::{Buffer as _, Limits, Overflow, Ticket};
 use proptest::prelude::*;
@@ -50,8 +51,9 @@ struct Life {
 }
 
 impl Life {
-    fn new(limits: Limits) -> Self {
-        Self { rig: Rig::new(limits), taken: Vec::new(), online: false }
+    fn new(limits: Limits, memory: bool) -> Self {
+        let medium = if memory { Medium::with_memory() } else { Medium::default() };
+        Self { rig: Rig::on(medium, limits), taken: Vec::new(), online: false }
     }
 
     /// The held reading in that place.
@@ -130,8 +132,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_killed_process_loses_only_what_was_taken_online_a_moment_ago(steps in steps()) {
-        let mut life = Life::new(WIDE);
+    fn a_killed_process_loses_only_what_was_taken_online_a_moment_ago(steps in steps(), memory: bool) {
+        let mut life = Life::new(WIDE, memory);
         steps.iter().for_each(|step| life.carry_out(step));
         let now = life.rig.now.uptime_ms;
         let written = life.waiting(|taken| taken.offline || now - taken.at >= FLUSH_MS);
@@ -146,8 +148,8 @@ proptest! {
     }
 
     #[test]
-    fn a_power_cut_costs_at_most_what_was_taken_in_flush_every(steps in steps(), seed: u64) {
-        let mut life = Life::new(WIDE);
+    fn a_power_cut_costs_at_most_what_was_taken_in_flush_every(steps in steps(), seed: u64, memory: bool) {
+        let mut life = Life::new(WIDE, memory);
         steps.iter().for_each(|step| life.carry_out(step));
         let now = life.rig.now.uptime_ms;
         let safe = life.waiting(|taken| now - taken.at >= FLUSH_MS);
@@ -158,8 +160,8 @@ proptest! {
     }
 
     #[test]
-    fn a_stop_in_order_loses_nothing_and_sends_nothing_twice(steps in steps(), seed: u64) {
-        let mut life = Life::new(WIDE);
+    fn a_stop_in_order_loses_nothing_and_sends_nothing_twice(steps in steps(), seed: u64, memory: bool) {
+        let mut life = Life::new(WIDE, memory);
         steps.iter().for_each(|step| life.carry_out(step));
         life.rig.store.finish();
         life.rig.settle();
@@ -172,11 +174,11 @@ proptest! {
     }
 
     #[test]
-    fn every_reading_is_delivered_dropped_or_waits(steps in steps(), overflow: bool) {
+    fn every_reading_is_delivered_dropped_or_waits(steps in steps(), overflow: bool, memory: bool) {
         let overflow = if overflow { Overflow::DropOldest } else { Overflow::DropNewest };
         // Room for fewer than a hundred on disk.
         let limits = Limits { max_size: 28 * 1024, overflow, ..WIDE };
-        let mut life = Life::new(limits);
+        let mut life = Life::new(limits, memory);
         let (mut delivered, mut acknowledged) = (0, 0);
         for step in steps.iter().chain(&steps).chain(&steps) {
             match step {
@@ -199,7 +201,7 @@ proptest! {
 
 #[test]
 fn a_healthy_link_writes_nothing() {
-    let mut life = Life::new(WIDE);
+    let mut life = Life::new(WIDE, false);
     life.carry_out(&Step::Online(true));
     let before = life.rig.medium.writes();
     for _ in 0..1_000 {
@@ -214,7 +216,7 @@ fn a_healthy_link_writes_nothing() {
 
 #[test]
 fn what_the_server_does_not_acknowledge_is_written_in_groups() {
-    let mut life = Life::new(WIDE);
+    let mut life = Life::new(WIDE, false);
     life.carry_out(&Step::Online(true));
     let before = life.rig.medium.writes();
     for _ in 0..600 {
@@ -229,7 +231,7 @@ fn what_the_server_does_not_acknowledge_is_written_in_groups() {
 
 #[test]
 fn offline_each_reading_is_written_at_once_and_synchronised_in_groups() {
-    let mut life = Life::new(WIDE);
+    let mut life = Life::new(WIDE, false);
     let before = life.rig.medium.writes();
     for _ in 0..600 {
         life.carry_out(&Step::Take(1));
@@ -238,4 +240,18 @@ fn offline_each_reading_is_written_at_once_and_synchronised_in_groups() {
     }
     let steps = life.rig.medium.writes() - before - 600;
     assert!((12..=18).contains(&steps), "{steps} steps beside the writes");
+}
+
+#[test]
+fn with_memory_that_outlives_the_process_the_disk_is_written_in_groups_offline_too() {
+    let mut life = Life::new(WIDE, true);
+    let before = life.rig.medium.writes();
+    for _ in 0..600 {
+        life.carry_out(&Step::Take(1));
+        assert_eq!(life.rig.store.contents().at_risk, 0);
+        life.carry_out(&Step::Pass(100));
+    }
+    let steps = life.rig.medium.writes() - before;
+    assert!((24..=31).contains(&steps), "{steps} steps");
+    assert_eq!(life.found().len(), 600);
 }

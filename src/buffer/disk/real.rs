@@ -24,7 +24,7 @@ fn start(path: &Path, limits: Limits) -> Running {
     // Whoever waited may have gone.
     let wake = Box::new(move || _ = sender.send(()));
     let flush_every = Duration::from_secs(5);
-    let store = Disk::start(Options { path: path.to_owned(), limits, flush_every, boot: 1, wake });
+    let store = Disk::start(Options { path: path.to_owned(), memory: None, limits, flush_every, boot: 1, wake });
     Running { store, woken, now: Moment { uptime_ms: 100_000, wall_ms: None } }
 }
 
@@ -104,7 +104,7 @@ fn a_second_store_on_one_folder_is_told_who_has_it_and_does_without() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = start(folder.path(), WIDE);
     first.keep(0..10);
-    let refused = Directory::new(folder.path()).enter().expect_err("it is locked");
+    let refused = Directory::new(folder.path(), None).enter().expect_err("it is locked");
     assert!(matches!(refused, StoreError::InUse { .. }));
     let pid = std::process::id();
     assert_eq!(refused.to_string(), format!("in use by process {pid}: a store belongs to one agent"));
@@ -124,7 +124,7 @@ fn a_file_in_place_of_the_folder_is_no_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("buffer");
     fs::write(&path, "precious").expect("written");
-    let refused = Directory::new(&path).enter().expect_err("a file");
+    let refused = Directory::new(&path, None).enter().expect_err("a file");
     assert!(matches!(refused, StoreError::Io(_)), "{refused}");
     assert_eq!(fs::read_to_string(&path).expect("read"), "precious");
 }

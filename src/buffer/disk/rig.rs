@@ -24,7 +24,7 @@ pub(in crate::buffer) struct Rig {
 
 fn start(folder: Box<dyn Folder>, limits: Limits, boot: u128) -> (Disk, Worker) {
     let flush_every = Duration::from_millis(FLUSH_MS);
-    Disk::over(folder, Options { path: "store".into(), limits, flush_every, boot, wake: Box::new(|| {}) })
+    Disk::over(folder, Options { path: "store".into(), memory: None, limits, flush_every, boot, wake: Box::new(|| {}) })
 }
 
 impl Rig {

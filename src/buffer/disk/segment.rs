@@ -4,6 +4,7 @@
 
 use super::cell::{self, Bytes, CELL, Cell, label_cells};
 use super::folder::File;
+use super::tail::Tail;
 use crate::buffer::names::{Names, crc32};
 use crate::buffer::{Record, UNKNOWN_BOOT};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,10 +67,17 @@ impl Writer {
         ((4 + cells_of(record.series, names)) * CELL) as u64
     }
 
-    /// Appends as many of the records as fit, the first of which gets `number`; returns how many, in one write.
+    /// Appends as many of the records as fit, the first of which gets `number`; returns how many, in one write. They are in
+    /// `tail`, or where that cannot have them in the file.
     ///
     /// After an error the segment is as it was before, and the next attempt overwrites what this one may have left.
-    pub(super) fn append(&mut self, number: u64, records: &[Record], names: &Names) -> io::Result<usize> {
+    pub(super) fn append(
+        &mut self,
+        number: u64,
+        records: &[Record],
+        names: &Names,
+        tail: &mut Tail,
+    ) -> io::Result<usize> {
         let (session, sessions) = (self.session, self.sessions);
         let mut bytes = Vec::with_capacity(records.len() * CELL + BLOCK);
         let mut labels = Vec::new();
@@ -84,14 +92,25 @@ impl Writer {
             number += 1;
             taken += 1;
         }
-        let written = self.file.write_at(&bytes, start);
-        if let Err(error) = written {
-            (self.end, self.session, self.sessions) = (start, session, sessions);
-            labels.iter().for_each(|series| _ = self.series.remove(series));
-            return Err(error);
+        if !tail.append(self.first, start, &bytes) {
+            let written = self.flush(tail).and_then(|()| self.file.write_at(&bytes, start));
+            if let Err(error) = written {
+                (self.end, self.session, self.sessions) = (start, session, sessions);
+                labels.iter().for_each(|series| _ = self.series.remove(series));
+                return Err(error);
+            }
         }
         self.unsynced = true;
         Ok(taken)
+    }
+
+    /// Writes what `tail` has kept back.
+    pub(super) fn flush(&mut self, tail: &mut Tail) -> io::Result<()> {
+        if let Some((at, bytes)) = tail.kept() {
+            self.file.write_at(bytes, at)?;
+            tail.forget();
+        }
+        Ok(())
     }
 
     fn encode(&mut self, number: u64, record: &Record, names: &Names, into: &mut Vec<u8>, labels: &mut Vec<u32>) {
@@ -120,8 +139,9 @@ impl Writer {
     }
 
     /// Returns when everything is on disk.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
+    pub(super) fn sync(&mut self, tail: &mut Tail) -> io::Result<()> {
         if self.unsynced {
+            self.flush(tail)?;
             self.file.sync()?;
             self.unsynced = false;
         }
@@ -129,10 +149,11 @@ impl Writer {
     }
 
     /// It is full: gives back what was reserved, returns when everything is on disk, and tells how long it is.
-    pub(super) fn seal(&mut self) -> io::Result<u64> {
+    pub(super) fn seal(&mut self, tail: &mut Tail) -> io::Result<u64> {
+        self.flush(tail)?;
         self.file.truncate(self.end)?;
         self.unsynced = true;
-        self.sync()?;
+        self.sync(tail)?;
         Ok(self.end)
     }
 

@@ -32,6 +32,8 @@ const AGAIN_MS: u64 = 10_000;
 pub struct Options {
     /// The folder.
     pub path: PathBuf,
+    /// A folder in memory that outlives the process, where there is one: then the disk is written every `flush_every` only.
+    pub memory: Option<PathBuf>,
     /// The limits.
     pub limits: Limits,
     /// What a power cut may cost.
@@ -110,7 +112,7 @@ struct Due {
 impl Disk {
     /// Starts the thread, which opens the folder; meanwhile, and if that fails, records wait in memory.
     pub fn start(options: Options) -> Self {
-        let folder = Box::new(Directory::new(&options.path));
+        let folder = Box::new(Directory::new(&options.path, options.memory.clone()));
         let (mut disk, worker) = Self::over(folder, options);
         if let Err(error) = worker.start() {
             disk.trouble(&error.into());
@@ -120,7 +122,7 @@ impl Disk {
 
     /// The store over a folder, and the worker that has to be run for it.
     pub(super) fn over(folder: Box<dyn Folder>, options: Options) -> (Self, Worker) {
-        let Options { path, limits, flush_every, boot, wake } = options;
+        let Options { path, limits, memory: _, flush_every, boot, wake } = options;
         let names = Arc::new(Names::new(boot));
         let (port, worker) = connect(Log::new(folder, names.clone(), limits), wake);
         port.ask(Request::Open);
