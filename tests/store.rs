@@ -221,6 +221,32 @@ fn a_stop_in_order_keeps_everything_for_the_next_start_and_sends_it_once() {
     }
 }
 
+/// What a gateway of 0.1 left in `golden/store-1`; it is never made anew.
+#[test]
+fn a_store_of_the_first_version_is_read() {
+    let server = Mosquitto::start();
+    let watch = server.subscribe(&["sensors/#", "board2mqtt/drone01/#"]);
+    let store = tempfile::tempdir().expect("a folder");
+    let store = store.path();
+    for name in ["0000000000000000.log", "cursor"] {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/store-1").join(name);
+        std::fs::copy(golden, store.join(name)).expect("a copy");
+    }
+    let path = store.to_str().expect("UTF-8");
+    let _agent = mast(server.port()).set("BUFFER__MAX_AGE", "3650d").set("BUFFER__PATH", path).start();
+    let second = |second: u8, value: &str, unit: &str| {
+        format!(r#"{{"time":"2026-01-31T12:00:0{second}.250Z","value":{value},"unit":"{unit}"}}"#)
+    };
+    let altitude = ["400.2", "402.2", "404.2", "406.2"].iter().zip([0, 2, 4, 6]);
+    let altitude: Vec<_> = altitude.map(|(value, at)| second(at, value, "ft")).collect();
+    watch.wait_for("sensors/drone01/altitude/history", &format!("[{}]", altitude.join(",")));
+    // The one of 12:00:03 the server had.
+    let temperature = ["-11.50", "-7.50", "-5.50"].iter().zip([1, 5, 7]);
+    let temperature: Vec<_> = temperature.map(|(value, at)| second(at, value, "°C")).collect();
+    watch.wait_for("board2mqtt/drone01/barometer/temperature/history", &format!("[{}]", temperature.join(",")));
+    wait_for("the store to be empty", || segments(store).is_empty().then_some(()));
+}
+
 /// Fills the store of a gateway that does not run with that many readings of each sensor, a second apart.
 fn fill(folder: &Path, each: u64) {
     let limits = Limits { max_size: 64 << 20, max_age: Duration::from_secs(86_400), overflow: Overflow::DropOldest };
