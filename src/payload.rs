@@ -13,7 +13,6 @@ pub use history::{History, MAX_HISTORY, MAX_HISTORY_RECORD};
 pub use number::{MAX_NUMBER, NumberError, number};
 pub use sensor::SensorObject;
 
-use crate::buffer::Record;
 use crate::clock::{Stamp, Wall};
 use crate::quantity::{Quantity, Unit};
 use crate::topic::{Piece, TopicError, parse_template};
@@ -102,30 +101,45 @@ impl Facts<'_> {
 pub struct When {
     /// The date, where it is known.
     pub wall: Option<Wall>,
-    /// Milliseconds on the monotonic clock of this boot.
+    /// Milliseconds of the boot it was measured in.
     pub uptime_ms: u64,
+    /// Which boot that was.
+    pub boot: Boot,
+}
+
+/// Which boot an uptime belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// The one this gateway runs in.
+    This,
+    /// An earlier one, by its identity where that is still known.
+    Earlier(Option<u128>),
 }
 
 impl When {
-    /// Appends `"time":"…"`, or `"time":null,"uptime_ms":…`, under the names given.
+    /// Appends `"time":"…"`, or `"time":null,"uptime_ms":…`, under the names given. An uptime of an earlier boot has
+    /// `"boot":"…"` beside it, spelled as the kernel does.
     fn encode(&self, time: &str, uptime: &str, into: &mut Vec<u8>) {
         match self.wall {
             Some(wall) => write!(into, "\"{time}\":\"{wall}\""),
             None => write!(into, "\"{time}\":null,\"{uptime}\":{}", self.uptime_ms),
         }
         .expect(TO_MEMORY);
+        match (self.wall, self.boot) {
+            (Some(_), _) | (None, Boot::This) => {}
+            (None, Boot::Earlier(None)) => into.extend_from_slice(b",\"boot\":null"),
+            (None, Boot::Earlier(Some(id))) => {
+                let id = format!("{id:032x}");
+                let (a, b, c, d, e) = (&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+                write!(into, ",\"boot\":\"{a}-{b}-{c}-{d}-{e}\"").expect(TO_MEMORY);
+            }
+        }
     }
 }
 
 impl From<Stamp> for When {
     fn from(stamp: Stamp) -> Self {
-        Self { wall: stamp.wall, uptime_ms: stamp.at.as_nanos() / 1_000_000 }
-    }
-}
-
-impl From<&Record> for When {
-    fn from(record: &Record) -> Self {
-        Self { wall: record.wall_ms.map(Wall), uptime_ms: record.uptime_ms }
+        Self { wall: stamp.wall, uptime_ms: stamp.at.as_nanos() / 1_000_000, boot: Boot::This }
     }
 }
 

@@ -136,6 +136,81 @@ fn since_when_a_sensor_fails_has_a_date_as_soon_as_there_is_one() {
     assert_eq!(since, Wall(now.0 - i64::try_from(failing_ms).expect("a while")));
 }
 
+const TICK: &str = "[sensors.tick]\ndriver = \"test-counter\"\ninterval = \"1s\"\n";
+const JANUARY: Option<Wall> = Some(Wall(1_768_000_000_000));
+const MAY: Option<Wall> = Some(Wall(1_778_000_000_000));
+
+impl House {
+    /// Away from its server for ten seconds, with this date on its clock.
+    fn away(date: Option<Wall>) -> Self {
+        let mut house = Self::new(TICK);
+        house.rig.disconnect();
+        house.rig.clock.set_wall(date);
+        house.rig.run(10 * SECOND);
+        house.rig.server.arrived.clear();
+        house
+    }
+
+    /// The records of the history that has come.
+    fn records(&mut self) -> Vec<serde_json::Value> {
+        let all = self.arrived("tick/count/history");
+        all.iter().flat_map(|text| serde_json::from_str::<Vec<_>>(text).expect("an array")).collect()
+    }
+
+    /// The history is that of a reading each second up to a moment ago, when it was May.
+    fn is_dated(&mut self) {
+        let records = self.records();
+        let time = |record: &serde_json::Value| record["time"].as_str().and_then(Wall::parse).expect("a date").0;
+        let times: Vec<_> = records.iter().map(time).collect();
+        assert!(times.len() >= 9, "{records:?}");
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "{times:?}");
+        let age = self.rig.clock.wall().expect("May").0 - times[times.len() - 1];
+        assert!((0..60_000).contains(&age), "{times:?}");
+    }
+}
+
+#[test]
+fn what_was_read_before_the_date_was_known_is_dated_when_it_is_sent() {
+    let mut house = House::away(None);
+    house.rig.clock.set_wall(MAY);
+    house.rig.connect();
+    house.rig.run(2 * SECOND);
+    house.is_dated();
+}
+
+#[test]
+fn what_was_read_by_a_clock_that_somebody_then_set_is_dated_by_the_new_one() {
+    // A board without a real-time clock starts where it was switched off.
+    let mut house = House::away(JANUARY);
+    house.rig.clock.set_wall(MAY);
+    house.rig.connect();
+    house.rig.run(2 * SECOND);
+    house.is_dated();
+}
+
+#[test]
+fn history_without_a_date_waits_a_while_for_one() {
+    let mut house = House::away(None);
+    house.rig.connect();
+    house.rig.run(25 * SECOND);
+    assert_eq!(house.records(), [serde_json::Value::Null; 0], "its network has just come");
+    house.rig.clock.set_wall(MAY);
+    house.rig.core().clock_set();
+    house.rig.run(SECOND);
+    house.is_dated();
+}
+
+#[test]
+fn history_that_never_gets_a_date_is_marked() {
+    let mut house = House::away(None);
+    house.rig.connect();
+    house.rig.run(40 * SECOND);
+    let records = house.records();
+    assert!(records.len() >= 9, "{records:?}");
+    let marked = |record: &serde_json::Value| record["time"].is_null() && record["uptime_ms"].is_u64();
+    assert!(records.iter().all(|record| marked(record) && record.get("boot").is_none()), "{records:?}");
+}
+
 #[test]
 fn a_value_is_removed_while_its_sensor_fails_where_that_is_wanted() {
     let mut house = House::new(&format!("{ROOF}when_failing = \"clear\"\n"));

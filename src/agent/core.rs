@@ -240,6 +240,8 @@ impl Core {
 
     /// The wall clock has been set: dates that are told already are told again.
     pub fn clock_set(&mut self) {
+        // The kernel tells of a board that wakes in the same way.
+        self.outbox.set_asleep(self.clock.asleep());
         self.sensors.clock_set(self.clock.stamp(), &mut self.outbox);
     }
 
@@ -256,6 +258,7 @@ impl Core {
         self.tally.connected();
         self.inputs.look(now);
         self.echo(now);
+        self.outbox.set_asleep(self.clock.asleep());
         self.outbox.connected(now.at);
         self.outbox.pump(link, now);
         self.tally.losses_over(&self.outbox);

@@ -63,6 +63,7 @@ impl Health<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Boot;
     use super::*;
     use crate::clock::Wall;
 
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_documented_objects() {
-        let since = When { wall: Wall::parse("2026-01-31T12:00:00Z"), uptime_ms: 7 };
+        let since = When { wall: Wall::parse("2026-01-31T12:00:00Z"), uptime_ms: 7, boot: Boot::This };
         let detail = "its id is 0x55, not \"0x58\"";
         let failing = Health::Failing { reason: Reason::WrongChip, detail, since, failures: 12 };
         assert_eq!(encoded(Health::Ok, Reference::Fixed), r#"{"state":"ok"}"#);
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn without_a_date_the_uptime() {
-        let since = When { wall: None, uptime_ms: 7 };
+        let since = When { wall: None, uptime_ms: 7, boot: Boot::This };
         let failing = Health::Failing { reason: Reason::Nack, detail: "nobody", since, failures: 1 };
         assert_eq!(
             encoded(failing, Reference::Fixed),

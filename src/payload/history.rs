@@ -8,7 +8,7 @@ use std::io::Write;
 pub const MAX_HISTORY: usize = 16 * 1024;
 
 /// No single record is longer than this in bytes: the longest finite number has 309 digits and nine after the point.
-pub const MAX_HISTORY_RECORD: usize = 400;
+pub const MAX_HISTORY_RECORD: usize = 450;
 
 /// Writes one array record by record, until it is full.
 #[must_use = "the array is complete only after `finish`"]
@@ -66,6 +66,7 @@ impl<'a> History<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Boot;
     use super::*;
     use crate::clock::Wall;
     use proptest::prelude::*;
@@ -75,13 +76,19 @@ mod tests {
         let mut into = b"before ".to_vec();
         let mut history = History::new(&mut into, Unit::Foot, 0);
         assert!(history.is_empty());
-        assert!(history.push(When { wall: Wall::parse("2026-01-31T12:00:00Z"), uptime_ms: 9 }, 100.2));
-        assert!(history.push(When { wall: None, uptime_ms: 1009 }, -0.2));
-        assert_eq!(history.len(), 2);
+        let undated = |boot| When { wall: None, uptime_ms: 1009, boot };
+        let dated = When { wall: Wall::parse("2026-01-31T12:00:00Z"), ..undated(Boot::Earlier(None)) };
+        assert!(history.push(dated, 100.2));
+        assert!(history.push(undated(Boot::This), -0.2));
+        assert!(history.push(undated(Boot::Earlier(Some(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef))), 3.0));
+        assert!(history.push(undated(Boot::Earlier(None)), 4.0));
+        assert_eq!(history.len(), 4);
         history.finish();
         let expected = concat!(
             r#"before [{"time":"2026-01-31T12:00:00.000Z","value":100,"unit":"ft"},"#,
-            r#"{"time":null,"uptime_ms":1009,"value":0,"unit":"ft"}]"#
+            r#"{"time":null,"uptime_ms":1009,"value":0,"unit":"ft"},"#,
+            r#"{"time":null,"uptime_ms":1009,"boot":"01234567-89ab-cdef-0123-456789abcdef","value":3,"unit":"ft"},"#,
+            r#"{"time":null,"uptime_ms":1009,"boot":null,"value":4,"unit":"ft"}]"#
         );
         assert_eq!(String::from_utf8(into).expect("text"), expected);
     }
@@ -98,7 +105,7 @@ mod tests {
         fn arrays_are_json_within_the_limit(values in prop::collection::vec(-1e308..1e308f64, 1..400), decimals in 0u8..10, wall in prop::option::of(0i64..4_000_000_000_000)) {
             let mut into = Vec::new();
             let mut history = History::new(&mut into, Unit::MillimetreOfMercury, decimals);
-            let when = When { wall: wall.map(Wall), uptime_ms: u64::MAX };
+            let when = When { wall: wall.map(Wall), uptime_ms: u64::MAX, boot: Boot::Earlier(Some(u128::MAX)) };
             let kept = values.iter().take_while(|value| history.push(when, **value)).count();
             prop_assert_eq!(history.len(), kept);
             history.finish();

@@ -33,6 +33,7 @@ impl<'a> SensorObject<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Boot;
     use super::*;
     use crate::clock::Wall;
 
@@ -42,7 +43,7 @@ mod tests {
         let mut object = SensorObject::new(&mut into);
         object.push(Quantity::Altitude, 30.51, 1);
         object.push(Quantity::Pressure, 1009.6, 1);
-        object.finish(When { wall: Wall::parse("2026-01-31T12:00:00Z"), uptime_ms: 5 });
+        object.finish(When { wall: Wall::parse("2026-01-31T12:00:00Z"), uptime_ms: 5, boot: Boot::This });
         let expected = r#"{"altitude":30.5,"pressure":1009.6,"time":"2026-01-31T12:00:00.000Z"}"#;
         assert_eq!(String::from_utf8(into).expect("text"), expected);
     }
@@ -50,7 +51,7 @@ mod tests {
     #[test]
     fn without_a_date_the_uptime() {
         let mut into = Vec::new();
-        SensorObject::new(&mut into).finish(When { wall: None, uptime_ms: 5 });
+        SensorObject::new(&mut into).finish(When { wall: None, uptime_ms: 5, boot: Boot::This });
         assert_eq!(into, br#"{"time":null,"uptime_ms":5}"#);
     }
 }

@@ -5,12 +5,15 @@
 //!
 //! What waits goes to the topic it was taken for, in the unit of that time, even where the configuration has changed since:
 //! all that is needed for that is the label of its series, which the store keeps with it.
+//!
+//! A record of this boot gets its date when it is sent, so one that was taken before the board knew the date has one by then;
+//! a board that is not told the date at once when its network is back is given a while for it.
 
 use super::Link;
-use crate::buffer::{Buffer, Record};
-use crate::clock::Instant;
+use crate::buffer::{Buffer, Moment, Record, THIS_BOOT};
+use crate::clock::{self, Instant, Wall};
 use crate::mqtt::{Outgoing, Token};
-use crate::payload;
+use crate::payload::{self, Boot, When};
 use crate::quantity::Unit;
 use crate::topic::QoS;
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,8 @@ use std::time::Duration;
 
 /// How often a share goes out.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// While the date is not known, history waits this long after a connect for somebody to tell it.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// A share when there is no time left: a few messages of 16 KiB for each topic.
 const LAST_SHARES: usize = 4096;
 /// Marks the tokens of history messages.
@@ -81,6 +86,8 @@ pub struct Drain {
     interval: Duration,
     /// When the next share may go; `None` while there is no connection.
     next: Option<Instant>,
+    /// Nor before this, while the date is not known.
+    undated_until: Instant,
     /// The share on its way, sorted by series, oldest first within each.
     records: Vec<Record>,
     /// How many of them are in messages already.
@@ -99,6 +106,7 @@ impl Drain {
             // Where a share would be less than one record, that one comes less often.
             interval: INTERVAL.max(Duration::from_secs(1) / per_second.max(1)),
             next: None,
+            undated_until: Instant::default(),
             records: Vec::new(),
             sent: 0,
             outstanding: 0,
@@ -109,12 +117,13 @@ impl Drain {
     /// Live values and commands go first.
     pub fn connected(&mut self, now: Instant) {
         self.next = Some(now + INTERVAL);
+        self.undated_until = now + CLOCK_PATIENCE;
     }
 
     /// The end is near: what waits goes out as fast as the server takes it.
     pub fn hurry(&mut self, now: Instant) {
         self.share = self.share.max(LAST_SHARES);
-        self.interval = Duration::ZERO;
+        (self.interval, self.undated_until) = (Duration::ZERO, now);
         self.next = self.next.map(|next| next.min(now));
     }
 
@@ -143,11 +152,15 @@ impl Drain {
 
     /// When [`Drain::pump`] has something to do that no acknowledgement announces.
     pub fn deadline(&self, store: &dyn Buffer) -> Option<Instant> {
-        self.next.filter(|_| self.records.is_empty() && store.is_ready())
+        let next = self.next.filter(|_| self.records.is_empty() && store.is_ready());
+        next.map(|next| next.max(self.undated_until))
     }
 
     /// Sends what may go now.
-    pub fn pump(&mut self, store: &mut dyn Buffer, link: &mut dyn Link, now: Instant) -> Sent {
+    pub fn pump(&mut self, store: &mut dyn Buffer, link: &mut dyn Link, now: Instant, moment: Moment) -> Sent {
+        if moment.wall_ms.is_some() {
+            self.undated_until = Instant::default();
+        }
         if self.deadline(store).is_some_and(|next| now >= next) {
             store.peek(self.share, &mut self.records);
             // Stable: the order of time stays within each topic.
@@ -163,7 +176,7 @@ impl Drain {
                 done.unreadable += 1;
                 continue;
             };
-            let encoded = self.encode(&history);
+            let encoded = self.encode(&history, store, moment);
             let message =
                 Outgoing { topic: &history.topic, payload: &self.payload, qos: QoS::AtLeastOnce, retain: false };
             if link.publish(&message, Some(HISTORY)).is_err() {
@@ -178,12 +191,14 @@ impl Drain {
     }
 
     /// Encodes as many records of one series as fit one message; returns how many.
-    fn encode(&mut self, history: &History) -> usize {
+    fn encode(&mut self, history: &History, store: &dyn Buffer, now: Moment) -> usize {
         let rest = &self.records[self.sent..];
         let series = rest[0].series;
         self.payload.clear();
         let mut array = payload::History::new(&mut self.payload, history.unit, history.decimals);
-        let mut push = |record: &Record| record.series == series && array.push(record.into(), record.value);
+        let mut push = |record: &Record| {
+            record.series == series && array.push(when(record, |boot| store.boot(boot), now), record.value)
+        };
         let fits = rest.iter().take_while(|record| push(record));
         let count = fits.count();
         array.finish();
@@ -191,9 +206,36 @@ impl Drain {
     }
 }
 
+/// When a record was taken, by the clock as it is now. What an earlier boot did not know, nobody does any more.
+fn when(record: &Record, boot: impl Fn(u32) -> Option<u128>, now: Moment) -> When {
+    let (told, uptime_ms) = (record.wall_ms.map(Wall), record.uptime_ms);
+    if record.boot != THIS_BOOT {
+        return When { wall: told, uptime_ms, boot: Boot::Earlier(boot(record.boot)) };
+    }
+    let ago = Duration::from_millis(now.uptime_ms.saturating_sub(uptime_ms));
+    When { wall: clock::date_of(told, ago, now.wall_ms.map(Wall)), uptime_ms, boot: Boot::This }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_boot_took_is_dated_when_the_date_is_known_and_what_an_earlier_one_took_is_marked() {
+        let record = |boot, wall_ms| Record { series: 0, boot, wall_ms, uptime_ms: 5_000, value: 1.0 };
+        let now = |wall_ms| Moment { uptime_ms: 65_000, wall_ms };
+        let known = |boot| (boot == 7).then_some(0xb007);
+        let told = |boot, wall_ms, now| when(&record(boot, wall_ms), known, now);
+        let of = |wall: Option<i64>, boot| When { wall: wall.map(Wall), uptime_ms: 5_000, boot };
+        let date = 1_800_000_000_000;
+        assert_eq!(told(THIS_BOOT, None, now(None)), of(None, Boot::This));
+        assert_eq!(told(THIS_BOOT, None, now(Some(date))), of(Some(date - 60_000), Boot::This));
+        assert_eq!(told(THIS_BOOT, Some(date - 59_000), now(Some(date))), of(Some(date - 59_000), Boot::This));
+        assert_eq!(told(THIS_BOOT, Some(5), now(Some(date))), of(Some(date - 60_000), Boot::This), "the clock was wrong");
+        assert_eq!(told(7, None, now(Some(date))), of(None, Boot::Earlier(Some(0xb007))));
+        assert_eq!(told(7, Some(5), now(Some(date))), of(Some(5), Boot::Earlier(Some(0xb007))));
+        assert_eq!(told(8, None, now(Some(date))), of(None, Boot::Earlier(None)));
+    }
 
     #[test]
     fn a_label_tells_all_that_sending_needs() {

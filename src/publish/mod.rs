@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod outbox;
+mod queue;
 mod reading;
 pub mod reference;
 pub mod sensors;

@@ -10,6 +10,7 @@
 
 use super::Link;
 use super::history::{self, Drain, History};
+use super::queue::Queue;
 use crate::buffer::{Buffer, Contents, Moment, Record, THIS_BOOT, Ticket};
 use crate::clock::{Instant, Stamp};
 use crate::mqtt::{Outgoing, PublishError, Token};
@@ -98,7 +99,7 @@ pub struct Counts {
 /// The outbox.
 pub struct Outbox {
     slots: Vec<Slot>,
-    queue: VecDeque<SlotId>,
+    queue: Queue,
     in_flight: VecDeque<InFlight>,
     next_token: Token,
     store: Box<dyn Buffer>,
@@ -115,7 +116,7 @@ impl Outbox {
     pub fn new(store: Box<dyn Buffer>, drain_per_second: u32) -> Self {
         Self {
             slots: Vec::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             in_flight: VecDeque::new(),
             next_token: 0,
             store,
@@ -207,11 +208,15 @@ impl Outbox {
         slot.known = true;
         slot.carried_by = None;
         let superseded = std::mem::replace(&mut slot.owed, readings);
-        if !slot.pending {
-            slot.pending = true;
-            self.queue.push_back(id);
-        }
+        self.enqueue(id);
         self.release(superseded);
+    }
+
+    fn enqueue(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id as usize];
+        if !std::mem::replace(&mut slot.pending, true) {
+            self.queue.push(slot.spec.qos, id);
+        }
     }
 
     /// Removes a retained value from the server: an empty retained message.
@@ -236,10 +241,10 @@ impl Outbox {
 
     /// Everything known that holds is to be sent again, behind what waits already.
     pub fn publish_all(&mut self) {
-        for (id, slot) in self.slots.iter_mut().enumerate() {
-            if !slot.pending && slot.known && (slot.spec.lasting || slot.spec.retain || !slot.owed.is_empty()) {
-                slot.pending = true;
-                self.queue.push_back(id as SlotId);
+        for id in 0..self.slots.len() {
+            let slot = &self.slots[id];
+            if slot.known && (slot.spec.lasting || slot.spec.retain || !slot.owed.is_empty()) {
+                self.enqueue(id as SlotId);
             }
         }
     }
@@ -273,12 +278,13 @@ impl Outbox {
 
     /// Lets the store do what is due, and hands to the session whatever may go now.
     pub fn pump(&mut self, link: &mut dyn Link, now: Stamp) {
-        self.store.turn(self.moment(now));
+        let moment = self.moment(now);
+        self.store.turn(moment);
         self.look_again = None;
         if !link.is_connected() {
             return;
         }
-        while let Some(id) = self.queue.front().copied() {
+        while let Some((qos, id)) = self.queue.first(|qos| qos == QoS::AtMostOnce || link.room(qos) > 0) {
             if link.backlog() > MAX_BACKLOG {
                 self.look_again = Some(now.at + WRITTEN_SOON);
                 return;
@@ -286,9 +292,12 @@ impl Outbox {
             if !self.send(id, link) {
                 return;
             }
-            self.queue.pop_front();
+            self.queue.pop(qos);
         }
-        let sent = self.drain.pump(&mut *self.store, link, now.at);
+        if self.queue.precedes_history() {
+            return;
+        }
+        let sent = self.drain.pump(&mut *self.store, link, now.at, moment);
         self.counts.history += sent.records;
         self.counts.dropped += sent.unreadable;
     }
@@ -314,7 +323,7 @@ impl Outbox {
     /// A share is not due while it could not go anyway, without a connection or behind live values that wait for an
     /// acknowledgement: a time that has passed would be a loop that never rests.
     pub fn deadline(&self) -> Option<Instant> {
-        let share = self.drain.deadline(&*self.store).filter(|_| self.queue.is_empty());
+        let share = self.drain.deadline(&*self.store).filter(|_| !self.queue.precedes_history());
         let stored = self
             .store
             .deadline()
@@ -348,9 +357,6 @@ impl Outbox {
     fn send(&mut self, id: SlotId, link: &mut dyn Link) -> bool {
         let slot = &mut self.slots[id as usize];
         let acknowledged = slot.spec.qos > QoS::AtMostOnce;
-        if acknowledged && link.room(slot.spec.qos) == 0 {
-            return false;
-        }
         let message =
             Outgoing { topic: &slot.spec.topic, payload: &slot.payload, qos: slot.spec.qos, retain: slot.spec.retain };
         let token = acknowledged.then_some(self.next_token);
@@ -394,6 +400,8 @@ mod tests {
     struct Server {
         connected: bool,
         window: usize,
+        /// The window at QoS 2 is full.
+        full_at_2: bool,
         backlog: usize,
         seen: Vec<(String, String)>,
         unacked: VecDeque<(Token, String, String)>,
@@ -404,8 +412,8 @@ mod tests {
         fn is_connected(&self) -> bool {
             self.connected
         }
-        fn room(&self, _: QoS) -> usize {
-            self.window - self.unacked.len()
+        fn room(&self, qos: QoS) -> usize {
+            if self.full_at_2 && qos == QoS::ExactlyOnce { 0 } else { self.window - self.unacked.len() }
         }
         fn backlog(&self) -> usize {
             self.backlog
@@ -443,7 +451,8 @@ mod tests {
                 outbox.add(SlotSpec { topic, qos, retain: true, series, lasting: false });
             }
             let (seen, taken) = (Vec::new(), Vec::new());
-            let server = Server { connected: false, window: 4, backlog: 0, seen, unacked: VecDeque::new(), taken };
+            let unacked = VecDeque::new();
+            let server = Server { connected: false, window: 4, full_at_2: false, backlog: 0, seen, unacked, taken };
             Self { outbox, server, now: Instant::from_nanos(1_000_000_000) }
         }
 
@@ -507,6 +516,29 @@ mod tests {
                 .map(|(topic, payload)| format!("{topic} {payload}"))
                 .collect()
         }
+    }
+
+    #[test]
+    fn a_full_window_at_qos_2_holds_back_nothing_else() {
+        let mut rig = Rig::new(&["a"], 100);
+        let slow = rig.outbox.add(SlotSpec::state("slow", QoS::ExactlyOnce, true));
+        rig.measure(0, 1.0);
+        rig.measure(0, 2.0);
+        rig.connect();
+        rig.server.full_at_2 = true;
+        rig.outbox.set(slow, |into| into.push(b'1'));
+        rig.measure(0, 3.0);
+        let seen = rig.seen();
+        assert_eq!(seen[..2], ["a 2", "a 3"]);
+        assert!(seen[2].starts_with("a/history ") && seen.len() == 3, "{seen:?}");
+        while !rig.server.unacked.is_empty() {
+            rig.ack();
+        }
+        assert!(!rig.outbox.is_settled());
+        rig.server.full_at_2 = false;
+        rig.pump();
+        assert_eq!(rig.seen(), ["slow 1"]);
+        rig.settle();
     }
 
     #[test]
