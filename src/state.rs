@@ -1,5 +1,6 @@
-//! The few values that outlive a restart: counter totals, the last level of outputs with `initial = "last"`, and the
-//! sea-level pressure worked out from a known elevation. One small file, written at most once a minute and at stop.
+//! The few values that outlive a restart: counter totals, the last level of outputs with `initial = "last"`, which of
+//! those with `min_off` were ever on, and the sea-level pressure worked out from a known elevation. One small file,
+//! written at most once a minute and at stop.
 //!
 //! A file that is missing or damaged is an empty one: nothing here may keep the agent from starting. Keys it does not know
 //! are passed over, so that an older version can read what a newer one wrote. In the daemon a write is done by a thread of
@@ -7,7 +8,7 @@
 
 use crate::clock::Instant;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub struct Kept {
     pub totals: BTreeMap<String, f64>,
     /// Levels in percent by output name.
     pub levels: BTreeMap<String, f64>,
+    /// Names of outputs with `min_off` that were ever on.
+    pub was_on: BTreeSet<String>,
     /// By sensor name.
     pub sea_level: BTreeMap<String, Calibration>,
 }
@@ -320,7 +323,10 @@ mod tests {
         let stalled = state.finish(Duration::from_millis(20), look);
         assert!(matches!(stalled, Err(StateError::Stalled { .. })), "{stalled:?}");
 
-        assert_eq!(fs::read(&fifo).expect("what it writes"), br#"{"totals":{},"levels":{"lamp":1.0},"sea_level":{}}"#);
+        assert_eq!(
+            fs::read(&fifo).expect("what it writes"),
+            br#"{"totals":{},"levels":{"lamp":1.0},"was_on":[],"sea_level":{}}"#
+        );
         let failed = state.finish(Duration::from_secs(20), look);
         assert!(matches!(failed, Err(StateError::Io { .. })), "no FIFO can be synced: {failed:?}");
         fs::remove_file(&fifo).expect("a disk like any other again");

@@ -4,7 +4,7 @@ use board2mqtt::board::{Board, Bus, Input, Output};
 use board2mqtt::clock::{Instant, Stamp};
 use board2mqtt::command::{Command, Wish};
 use board2mqtt::line::{Active, Bias, Drive, Edges, I2cPlace, Initial as Request, Level, LineId};
-use board2mqtt::outputs::{Bank, Exit, Initial, Limits, Spec};
+use board2mqtt::outputs::{Bank, Earlier, Exit, Initial, Limits, Spec};
 use board2mqtt::sample::{Failure, Reason};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -108,7 +108,7 @@ fn a_command_allocates_nothing_and_writes_once() {
     let writes = Arc::clone(&board.0);
     let now = |ms: u64| Stamp { at: Instant::from_nanos(ms * 1_000_000), wall: None };
     let specs = vec![switch("beacon", vec![]), switch("up", vec![2]), switch("down", vec![])];
-    let mut bank = Bank::open(specs, Arc::new(board), &|_| None, now(0));
+    let mut bank = Bank::open(specs, Arc::new(board), &|_| Earlier::default(), now(0));
     let mut changes = Vec::with_capacity(64);
     bank.changes(&mut changes);
     let (on, off) = (command(Wish::On), command(Wish::Off));

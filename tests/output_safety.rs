@@ -185,6 +185,28 @@ fn the_last_level_outlives_a_stop_and_is_requested_at_once() {
 }
 
 #[test]
+fn no_restart_shortens_the_time_off_of_an_output_with_its_last_level() {
+    let mut shell = Shell::with(&house(free_port(), "initial = \"last\"\nmin_off = \"2s\""));
+    let manager = Manager::new(&mut shell);
+    let daemon = started(&shell, &manager);
+    assert_eq!(shell.run("set lamp ON -c c.toml").status, Some(0));
+    assert_eq!(shell.run("set lamp OFF -c c.toml").status, Some(0));
+    stop(daemon);
+    let daemon = started(&shell, &manager);
+    let refused = shell.run("set lamp ON -c c.toml");
+    assert!(refused.status != Some(0) && refused.err.contains("min-off"), "{}", refused.err);
+    shell::wait_for("the end of min_off", || (shell.run("set lamp ON -c c.toml").status == Some(0)).then_some(()));
+    assert!(between(&shell, 3) >= Duration::from_secs(2), "from the start of the second run");
+
+    // Now on is the last level; the stop has switched it off.
+    stop(daemon);
+    let daemon = started(&shell, &manager);
+    shell.wait_for_levels("GPIO17", &["0", "1", "0", "0", "1", "0", "0", "1"]);
+    assert!(between(&shell, 6) >= Duration::from_secs(2), "from the start of the third run");
+    stop(daemon);
+}
+
+#[test]
 fn an_output_that_is_kept_is_written_by_commands_alone() {
     let server = Mosquitto::start();
     let watch = server.subscribe(&["board2mqtt/house/#"]);

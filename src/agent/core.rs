@@ -12,7 +12,7 @@ use crate::dispatch::{Action, Dispatch};
 use crate::inputs::{InputChange, Inputs, State};
 use crate::line::Level;
 use crate::mqtt::{Message, Outgoing, Token};
-use crate::outputs::{self, Bank, Initial};
+use crate::outputs::{self, Bank, Earlier, Initial};
 use crate::payload;
 use crate::plan::Plan;
 use crate::poll::Report;
@@ -20,7 +20,7 @@ use crate::publish::Link;
 use crate::publish::outbox::{Outbox, SlotId, SlotSpec};
 use crate::publish::sensors::{Effects, Sensors};
 use crate::sample::Failure;
-use crate::state::{Calibration, StateFile};
+use crate::state::{Calibration, Kept, StateFile};
 use crate::topic::QoS;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,9 +92,9 @@ impl Core {
         let status = outbox.add(SlotSpec::state(&plan.status_topic, QoS::AtLeastOnce, true));
         outbox.set(status, |into| into.extend_from_slice(b"online"));
         let kept = parts.state.kept();
-        let last = |name: &str| kept.levels.get(name).copied().and_then(Level::from_percent);
+        let earlier = |name: &str| earlier(kept, name);
         let output_specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
-        let bank = Bank::open(output_specs, parts.board.clone(), &last, now);
+        let bank = Bank::open(output_specs, parts.board.clone(), &earlier, now);
         let input_specs = plan.inputs.iter().map(|input| input.spec.clone()).collect();
         let mut inputs = Inputs::open(input_specs, parts.board, now);
         for (index, input) in plan.inputs.iter().enumerate() {
@@ -415,12 +415,16 @@ impl Core {
         };
         let pwm = output.drive.is_pwm();
         self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
-        let last = output.initial == Initial::Last && !self.stopping;
-        // That it was ever on outlives a restart too: how long ago it went off then, nobody can tell, so `min_off` counts anew.
-        if last || (output.limits.min_off.is_some() && level.is_on()) {
-            let name = output.name.clone();
+        let name = &output.name;
+        if output.initial == Initial::Last && !self.stopping {
             self.state.change(now.at, |kept| {
-                kept.levels.insert(name, level.percent());
+                kept.levels.insert(name.clone(), level.percent());
+            });
+        }
+        // How long ago it went off, nobody can tell after a restart, so `min_off` counts anew then.
+        if output.limits.min_off.is_some() && level.is_on() && !self.state.kept().was_on.contains(name) {
+            self.state.change(now.at, |kept| {
+                kept.was_on.insert(name.clone());
             });
         }
     }
@@ -466,6 +470,11 @@ impl Slots {
             metrics: plan.metrics_topic.as_ref().map(|topic| add(topic, plan.qos, plan.retain)),
         }
     }
+}
+
+fn earlier(kept: &Kept, output: &str) -> Earlier {
+    let last = kept.levels.get(output).copied().and_then(Level::from_percent);
+    Earlier { last, was_on: kept.was_on.contains(output) || last.is_some_and(Level::is_on) }
 }
 
 /// The digits after the point that a total of such pulses can have.

@@ -9,7 +9,7 @@ use super::{Failed, setup, unknown};
 use crate::agent::control::{Answer, Ask, FILE_NAME};
 use crate::clock::{Clock, SystemClock};
 use crate::command::{self, Command};
-use crate::outputs::{Bank, Initial, Spec};
+use crate::outputs::{Bank, Earlier, Initial, Spec};
 use anyhow::{Context, anyhow};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -77,7 +77,7 @@ fn alone(arguments: &Arguments, output: &str, words: &str, hold: Option<Duration
     runtime.block_on(async {
         // Before anything moves: whoever stops us afterwards stops us in order.
         let mut signals = Signals::new()?;
-        let bank = Bank::open(vec![spec], board, &|_| None, clock.stamp());
+        let bank = Bank::open(vec![spec], board, &|_| Earlier::default(), clock.stamp());
         Held { bank, clock, name: output.to_owned(), shown: None }.run(&command, hold, &mut signals).await
     })
 }

@@ -280,7 +280,7 @@ pub(super) const fn max_changes(outputs: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Rig, after, off, on, switch};
-    use super::super::{Exit, Follow, Initial, Limits, Require, Rule};
+    use super::super::{Earlier, Exit, Follow, Initial, Limits, Require, Rule};
     use super::*;
     use crate::command::Wish;
     use crate::line::Initial as Request;
@@ -411,12 +411,36 @@ mod tests {
     #[test]
     fn min_off_counts_from_the_start_where_an_earlier_run_had_it_on() {
         let spec = || limits(|l| l.min_off = Some(secs(3)));
-        let mut rig = Rig::with_last(vec![spec()], &|_| Some(Level::ON));
+        let off_at_last = Earlier { last: Some(Level::OFF), was_on: true };
+        let mut rig = Rig::after(vec![spec()], off_at_last);
         assert_eq!(rig.command(0, on()), Err(Refusal::MinOff));
         rig.run(secs(3));
         assert_eq!(rig.command(0, on()), Ok(()));
-        let mut rig = Rig::with_last(vec![spec()], &|_| Some(Level::OFF));
+        let mut rig = Rig::after(vec![spec()], Earlier { was_on: false, ..off_at_last });
         assert_eq!(rig.command(0, on()), Ok(()));
+    }
+
+    #[test]
+    fn an_initial_level_waits_for_min_off_where_an_earlier_run_had_it_on() {
+        let starts = |initial| {
+            let mut spec = limits(|l| l.min_off = Some(secs(3)));
+            spec.initial = initial;
+            spec
+        };
+        for initial in [Initial::Last, Initial::Level(Level::ON)] {
+            let mut rig = Rig::after(vec![starts(initial)], Earlier { last: Some(Level::ON), was_on: true });
+            assert_eq!(rig.board.requests("beacon"), [Request::Level(Level::OFF)]);
+            rig.run(Duration::from_millis(2_999));
+            assert_eq!((rig.level(0), rig.command(0, on())), (Some(Level::OFF), Err(Refusal::MinOff)));
+            rig.run(Duration::from_millis(1));
+            assert_eq!(rig.level(0), Some(Level::ON), "{initial:?}");
+        }
+        let mut rig = Rig::after(vec![starts(Initial::Last)], Earlier { last: Some(Level::ON), was_on: true });
+        rig.command(0, off()).expect("off");
+        rig.run(MINUTE);
+        assert_eq!(rig.level(0), Some(Level::OFF), "a command has ended it");
+        let rig = Rig::new(vec![starts(Initial::Level(Level::ON))]);
+        assert_eq!(rig.board.requests("beacon"), [Request::Level(Level::ON)], "nothing was on before");
     }
 
     #[test]
@@ -753,7 +777,8 @@ mod tests {
             spec
         };
         assert_eq!(Rig::new(vec![initial(Initial::Level(Level::ON))]).writes(0), [Level::ON]);
-        assert_eq!(Rig::with_last(vec![initial(Initial::Last)], &|_| Some(Level::ON)).writes(0), [Level::ON]);
+        let was_on = Earlier { last: Some(Level::ON), was_on: true };
+        assert_eq!(Rig::after(vec![initial(Initial::Last)], was_on).writes(0), [Level::ON]);
         assert_eq!(Rig::new(vec![initial(Initial::Last)]).writes(0), [Level::OFF]);
         let mut kept = Rig::found(vec![initial(Initial::Keep)], Level::ON);
         assert_eq!(kept.changes(), [(0, Some(Level::ON))], "its state is told");

@@ -1,6 +1,6 @@
 //! A board of recording lines and a clock in one hand, for the tests of this module. No limits are known here.
 
-use super::{Bank, Change, Exit, Initial, Limits, SourceId, Spec};
+use super::{Bank, Change, Earlier, Exit, Initial, Limits, SourceId, Spec};
 use crate::board::{Board, Bus, Input, Output};
 use crate::clock::{Instant, Stamp, Wall};
 use crate::command::{Command, Refusal, Wish};
@@ -180,31 +180,32 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(specs: Vec<Spec>) -> Self {
-        Self::with_last(specs, &|_| None)
+        Self::after(specs, Earlier::default())
     }
 
-    pub(super) fn with_last(specs: Vec<Spec>, last: &dyn Fn(&str) -> Option<Level>) -> Self {
-        Self::on(FakeBoard::default(), specs, last)
+    /// All that is known of earlier runs, the same of every output.
+    pub(super) fn after(specs: Vec<Spec>, earlier: Earlier) -> Self {
+        Self::on(FakeBoard::default(), specs, earlier)
     }
 
     /// Every line is found at `level`.
     pub(super) fn found(specs: Vec<Spec>, level: Level) -> Self {
         let board = FakeBoard::default();
         board.world().found = level;
-        Self::on(board, specs, &|_| None)
+        Self::on(board, specs, Earlier::default())
     }
 
     /// One line cannot be requested.
     pub(super) fn broken(specs: Vec<Spec>, line: &str) -> Self {
         let board = FakeBoard::default();
         board.break_line(line, true);
-        Self::on(board, specs, &|_| None)
+        Self::on(board, specs, Earlier::default())
     }
 
-    fn on(board: FakeBoard, specs: Vec<Spec>, last: &dyn Fn(&str) -> Option<Level>) -> Self {
+    fn on(board: FakeBoard, specs: Vec<Spec>, earlier: Earlier) -> Self {
         board.world().now = START;
         let names = specs.iter().map(|spec| spec.name.clone()).collect();
-        let bank = Bank::open(specs, Arc::new(board.clone()), last, Stamp { at: START, wall: None });
+        let bank = Bank::open(specs, Arc::new(board.clone()), &|_| earlier, Stamp { at: START, wall: None });
         Self { board, bank, wall: None, names }
     }
 
@@ -258,7 +259,7 @@ impl Rig {
     pub(super) fn reconfigure(&mut self, specs: Vec<Spec>, same_source: &dyn Fn(SourceId, SourceId) -> bool) {
         let now = self.now();
         self.names = specs.iter().map(|spec| spec.name.clone()).collect();
-        self.bank.reconfigure(specs, same_source, &|_| None, now);
+        self.bank.reconfigure(specs, same_source, &|_| Earlier::default(), now);
     }
 
     /// Lets time pass, with a tick at every deadline on the way.

@@ -24,14 +24,14 @@
 //!   reason goes; its `for` still counts, so that `follow` has the output again when it was to have it.
 //! - **`max_on`** counts from off to on; repeating ON, changing the level or handing over between command and rule does
 //!   not restart it. **`min_off`** counts from a switch-off that was seen, or from the start where an earlier run is
-//!   known to have left the output on.
+//!   known to have had the output on; an initial level that is on waits for it.
 //! - **Interlock.** The gap is the longer one of the pair. Commands within a gap that began with a switch-off are refused
 //!   (`interlock`), with `switch` they wait; rules wait; and commands in the first gap after the start wait too, because
 //!   what was on before is not known. Only commands switch others off, so two rules never take turns; a waiting command
 //!   goes before a rule, and is over if somebody else gets on first.
 //! - **After a `for`**: `follow`, or safe where nothing is followed; so ON for 5 s ends in off. A `for` of an OFF may be
 //!   longer than `max_on`; one of AUTO means nothing.
-//! - **The server** counts as away from the start until it is first connected. One absence leads to safe once: a command
+//! - **The server** counts as away from the start until it has first taken a message. One absence leads to safe once: a command
 //!   given meanwhile (locally) is carried out and stays.
 //! - **While the line cannot be driven** a command for the safe level is tried at once, others are refused. A rule
 //!   leaves the line at safe until the pause after the failure is over.

@@ -5,21 +5,21 @@
 use super::bank::{Bank, Cell, Change, max_changes};
 use super::guard::{self, Event, Line, State, Surroundings};
 use super::wire::Wire;
-use super::{Exit, Initial, SourceId, Spec};
+use super::{Earlier, Exit, Initial, SourceId, Spec};
 use crate::board::Board;
 use crate::clock::{Instant, Stamp};
 use crate::line::Level;
 use std::sync::Arc;
 
 impl Cell {
-    fn new(spec: Spec, last: Option<Level>, now: Instant) -> Self {
+    fn new(spec: Spec, earlier: Earlier, now: Instant) -> Self {
         let initial = match spec.initial {
             Initial::Level(level) => level,
-            Initial::Last => last.unwrap_or(spec.limits.safe),
+            Initial::Last => earlier.last.unwrap_or(spec.limits.safe),
             Initial::Keep => spec.limits.safe,
         };
         let initial = if spec.limits.pwm { initial } else { Level::switch(initial.is_on()) };
-        let state = State::new(&spec, initial, last.is_some_and(Level::is_on), now);
+        let state = State::new(&spec, initial, earlier.was_on, now);
         Self { spec, state, wire: Wire::default(), partners: Vec::new(), deadline: None, queued: false }
     }
 }
@@ -27,14 +27,13 @@ impl Cell {
 impl Bank {
     /// Requests every line with its initial level; one that cannot be requested is retried by [`Bank::tick`].
     ///
-    /// `last` gives the level an output had in an earlier run: for [`Initial::Last`], and so that `min_off` counts from
-    /// now where that was on.
-    pub fn open(specs: Vec<Spec>, board: Arc<dyn Board>, last: &dyn Fn(&str) -> Option<Level>, now: Stamp) -> Self {
+    /// `earlier` gives what is known of an output from earlier runs.
+    pub fn open(specs: Vec<Spec>, board: Arc<dyn Board>, earlier: &dyn Fn(&str) -> Earlier, now: Stamp) -> Self {
         let cells = specs
             .into_iter()
             .map(|spec| {
-                let last = last(&spec.name);
-                Cell::new(spec, last, now.at)
+                let earlier = earlier(&spec.name);
+                Cell::new(spec, earlier, now.at)
             })
             .collect();
         let mut bank =
@@ -50,7 +49,7 @@ impl Bank {
         &mut self,
         specs: Vec<Spec>,
         same_source: &dyn Fn(SourceId, SourceId) -> bool,
-        last: &dyn Fn(&str) -> Option<Level>,
+        earlier: &dyn Fn(&str) -> Earlier,
         now: Stamp,
     ) {
         let at = self.advance(now);
@@ -71,8 +70,8 @@ impl Bank {
                 Cell { spec, ..cell }
             }
             None => {
-                let last = last(&spec.name);
-                let mut cell = Cell::new(spec, last, at);
+                let earlier = earlier(&spec.name);
+                let mut cell = Cell::new(spec, earlier, at);
                 cell.state.loss_at = cell.state.loss_at.filter(|_| !connected);
                 cell
             }

@@ -71,10 +71,19 @@ pub struct Limits {
 pub enum Initial {
     /// This level.
     Level(Level),
-    /// The last commanded one, kept on disk by the agent; safe where there is none.
+    /// The one of the earlier run, kept on disk by the agent; safe where there is none.
     Last,
     /// As it is found.
     Keep,
+}
+
+/// What is known of an output from earlier runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Earlier {
+    /// The level it had last, for [`Initial::Last`].
+    pub last: Option<Level>,
+    /// It was on once, so that `min_off` counts from the start.
+    pub was_on: bool,
 }
 
 /// The level when the agent stops.

@@ -68,7 +68,7 @@ pub struct State {
     pub mode: Mode,
     /// Since when the level is on and not safe, without a break.
     pub(super) engaged_since: Option<Instant>,
-    /// When the line was last switched off; at the request where it was requested off.
+    /// When the line was last switched off; at the request where it was requested off, or at the start.
     pub(super) off_since: Option<Instant>,
     /// That somebody had it on before `off_since`.
     pub(super) was_on: bool,
@@ -96,7 +96,7 @@ impl State {
             line: Line::Absent,
             mode: Mode::Auto,
             engaged_since: None,
-            off_since: None,
+            off_since: was_on.then_some(now),
             was_on,
             spent_since: None,
             loss_at: spec.limits.on_server_loss.map(|after| now + after),
@@ -252,7 +252,8 @@ impl State {
         if auto && self.spent_since.is_some() {
             return Some(Block::Spent);
         }
-        (self.line.is_off() && self.min_off_until(limits).is_some_and(|until| now < until)).then_some(Block::MinOff)
+        let is_on = matches!(self.line, Line::At(level) if level.is_on());
+        (!is_on && self.min_off_until(limits).is_some_and(|until| now < until)).then_some(Block::MinOff)
     }
 
     /// What the interlocked outputs forbid: being on while one of them is, or was a moment ago.

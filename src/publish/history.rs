@@ -231,7 +231,11 @@ mod tests {
         assert_eq!(told(THIS_BOOT, None, now(None)), of(None, Boot::This));
         assert_eq!(told(THIS_BOOT, None, now(Some(date))), of(Some(date - 60_000), Boot::This));
         assert_eq!(told(THIS_BOOT, Some(date - 59_000), now(Some(date))), of(Some(date - 59_000), Boot::This));
-        assert_eq!(told(THIS_BOOT, Some(5), now(Some(date))), of(Some(date - 60_000), Boot::This), "the clock was wrong");
+        assert_eq!(
+            told(THIS_BOOT, Some(5), now(Some(date))),
+            of(Some(date - 60_000), Boot::This),
+            "the clock was wrong"
+        );
         assert_eq!(told(7, None, now(Some(date))), of(None, Boot::Earlier(Some(0xb007))));
         assert_eq!(told(7, Some(5), now(Some(date))), of(Some(5), Boot::Earlier(Some(0xb007))));
         assert_eq!(told(8, None, now(Some(date))), of(None, Boot::Earlier(None)));

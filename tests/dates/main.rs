@@ -107,7 +107,9 @@ fn date(record: &Value) -> Option<i64> {
 /// Panics unless these have dates between two moments, 100 ms from count to count.
 fn assert_dated(records: &[Value], begin: i64, end: i64) {
     assert!(!records.is_empty());
-    let of = |record: &Value| (date(record).unwrap_or_else(|| panic!("{record}")), record["value"].as_i64().expect("a count"));
+    let of = |record: &Value| {
+        (date(record).unwrap_or_else(|| panic!("{record}")), record["value"].as_i64().expect("a count"))
+    };
     let (first, first_count) = of(&records[0]);
     for record in records {
         let (date, count) = of(record);
