@@ -264,6 +264,31 @@ fn probe_names_the_part_that_fails_and_why() {
 }
 
 #[test]
+fn probe_gives_up_a_bus_that_hangs_and_asks_everything_else() {
+    let shell = Shell::with(&format!(
+        "{CONFIG}[sensors.attic]\ndriver = \"tmp102\"\nbus = \"/dev/i2c-2\"\naddress = 0x49\n\
+         [sensors.porch]\ndriver = \"tmp102\"\naddress = 0x48\n\
+         [board]\nkind = \"simulated\"\n[simulated]\nscript = \"script.toml\"\n"
+    ));
+    shell.write("script.toml", &format!("{STILL}[[step]]\nat = \"0s\"\nbus = \"/dev/i2c-2\"\nfault = \"stuck\"\n"));
+    let begun = Instant::now();
+    let done = shell.run("check --probe -c c.toml");
+    assert_eq!(done.status, Some(1));
+    for line in [
+        "sensor barometer (bmp280 at /dev/i2c-1 0x76): answers",
+        "sensor cellar (tmp102 at /dev/i2c-2 0x48): timeout: no answer within 2000 ms: it hangs",
+        "sensor attic (tmp102 at /dev/i2c-2 0x49): timeout: not asked, because its bus hangs",
+        "sensor porch (tmp102 at /dev/i2c-1 0x48): answers",
+        "input door (GPIO27): OFF",
+        "output beacon (GPIO17): OFF",
+    ] {
+        assert!(done.out.contains(line), "{line} in {}", done.out);
+    }
+    assert!(done.err.contains("2 of 7 parts"), "{}", done.err);
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn hardware_that_is_not_there_is_told_with_its_remedy() {
     let absent = CONFIG.replace("/dev/i2c-", "/dev/i2c-9").replace("GPIO", "NOWHERE");
     let shell = Shell::with(&format!("{absent}[board]\nkind = \"linux\"\n"));

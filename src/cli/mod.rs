@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod drivers;
+mod probe;
 mod read;
 mod run;
 mod safe;
