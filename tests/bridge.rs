@@ -5,6 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 use support::agent::Recipe;
 use support::mosquitto::{Mosquitto, Received, Subscriber, password_file};
+use support::proxy::Proxy;
 use support::wait_for;
 
 const STATUS: &str = "board2mqtt/bridge/status";
@@ -158,6 +159,23 @@ fn two_agents_with_one_client_id_are_named_as_such() {
     let (one, other) = (twin().start(), twin().start());
     let named = "another client with the id `board2mqtt-bridge` seems to take over this session";
     wait_for("one of them to name the cause", || (one.logged(named) + other.logged(named) > 0).then_some(()));
+}
+
+#[test]
+fn a_link_that_breaks_again_and_again_is_no_second_agent_and_hides_none() {
+    let server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let twin = |port| bridge("").set("MQTT__RECONNECT__MIN", "100ms").set("MQTT__RECONNECT__MAX", "500ms").server(port);
+    let agent = twin(proxy.port()).start();
+    for times in 1..=6 {
+        agent.wait_for_log("connected to the server", times);
+        proxy.reset();
+        agent.wait_for_log("the connection broke: connection reset by peer", times);
+    }
+    let named = "another client with the id `board2mqtt-bridge` seems to take over this session";
+    assert_eq!(agent.logged(named), 0, "{}", agent.log());
+    let other = twin(server.port()).start();
+    wait_for("one of them to name the cause", || (agent.logged(named) + other.logged(named) > 0).then_some(()));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 
 use board2mqtt::board::simulated::{Fault, Weather};
 use board2mqtt::clock::{Clock, Wall};
+use board2mqtt::sample::{Failure, Reason};
 use std::time::Duration;
 use support::rig::Rig;
 
@@ -115,6 +116,66 @@ fn a_failing_sensor_is_told_once_and_so_is_its_return() {
     house.rig.run(30 * SECOND);
     assert_eq!(house.arrived("roof/status"), ["online"]);
     assert_eq!(house.health("roof"), serde_json::json!({"state": "ok"}));
+}
+
+#[test]
+fn every_reason_has_its_word_and_its_sentence() {
+    use Reason::{Absent, Bus, Busy, Crc, Driver, Nack, OutOfRange, Permission, Timeout, WrongChip};
+    let mut house = House::new(ROOF);
+    let words = "nack timeout bus busy absent permission crc wrong-chip out-of-range driver";
+    let reasons = [Nack, Timeout, Bus, Busy, Absent, Permission, Crc, WrongChip, OutOfRange, Driver];
+    for ((reason, word), failures) in reasons.into_iter().zip(words.split(' ')).zip(1..) {
+        house.rig.core().sensor_failed(0, Failure::new(reason, format!("what {word} means")));
+        house.rig.run(Duration::from_millis(1));
+        let health = house.health("roof");
+        assert_eq!((&health["state"], &health["reason"]), (&"failing".into(), &word.into()), "{health}");
+        assert_eq!((&health["detail"], &health["failures"]), (&format!("what {word} means").into(), &failures.into()));
+        assert_eq!(house.retained("roof/status").as_deref(), Some("offline"));
+    }
+}
+
+#[test]
+fn a_value_beyond_its_limits_is_a_failed_reading() {
+    let mut house = House::new(&format!("{ROOF}[sensors.roof.readings.temperature]\nmax = 30.0\n"));
+    house.air("roof", 31.0, 1000.0);
+    house.rig.run(2 * SECOND);
+    let health = house.health("roof");
+    assert_eq!(health["reason"], "out-of-range", "{health}");
+    assert!(health["detail"].as_str().is_some_and(|detail| detail.contains("31")), "{health}");
+    assert_eq!(house.retained("roof/temperature").as_deref(), Some("20.00"));
+}
+
+#[test]
+fn metrics_are_retained_and_count_what_happens() {
+    let mut house = House::new(&format!("[metrics]\ninterval = \"1s\"\n{ROOF}"));
+    house.rig.run(10 * SECOND);
+    let told = |house: &House| -> serde_json::Value {
+        serde_json::from_str(&house.retained("metrics").expect("metrics")).expect("JSON")
+    };
+    let before = told(&house);
+    let number = |metrics: &serde_json::Value, key: &str| metrics[key].as_u64().expect("a number");
+    assert!((9..=10).contains(&number(&before, "uptime_s")), "{before}");
+    assert!((9..=11).contains(&number(&before, "readings")), "{before}");
+    assert_eq!(["connects", "failing", "dropped"].map(|key| number(&before, key)), [1, 0, 0]);
+    assert!(number(&before, "buffered") <= 1, "at most what is on its way just now: {before}");
+    assert!(number(&before, "memory_kib") > 0 && before["cpu_s"].as_f64() > Some(0.0), "{before}");
+
+    house.rig.disconnect();
+    house.rig.control.set_fault("roof", Some(Fault::Nack)).expect("a sensor");
+    house.rig.run(5 * SECOND);
+    house.rig.control.set_fault("roof", None).expect("a sensor");
+    house.rig.run(20 * SECOND);
+    assert_eq!(told(&house), before, "nothing is told without a server");
+    house.rig.connect();
+    house.rig.run(3 * SECOND);
+    let after = told(&house);
+    assert_eq!(["connects", "failing", "dropped"].map(|key| number(&after, key)), [2, 0, 0]);
+    assert!(number(&after, "buffered") <= 1, "{after}");
+    assert!(number(&after, "failures") > number(&before, "failures") && number(&after, "history") > 0, "{after}");
+
+    let mut quiet = House::new(&format!("[topics]\nmetrics = \"none\"\n[metrics]\ninterval = \"1s\"\n{ROOF}"));
+    quiet.rig.run(10 * SECOND);
+    assert!(quiet.rig.server.retained.keys().all(|topic| !topic.contains("metrics")));
 }
 
 #[test]

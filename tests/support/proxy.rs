@@ -4,6 +4,7 @@
 use super::mosquitto::free_port;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -112,6 +113,17 @@ impl Proxy {
     pub fn cut(&self) {
         for stream in self.shared.open.lock().expect("the open connections").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Ends every open connection as a link does that has forgotten it: with a reset on both sides.
+    pub fn reset(&self) {
+        for stream in self.shared.open.lock().expect("the open connections").drain(..) {
+            // SAFETY: all bytes of a `sockaddr` may be zero, and AF_UNSPEC is zero.
+            let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+            let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).expect("a few bytes");
+            // SAFETY: `nobody` is readable for the duration of the call, and the descriptor is open.
+            unsafe { libc::connect(stream.as_raw_fd(), &raw const nobody, length) };
         }
     }
 }
