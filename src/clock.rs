@@ -176,26 +176,27 @@ impl Clock for SystemClock {
 #[derive(Debug, Default)]
 pub struct ManualClock {
     nanos: AtomicU64,
-    wall_ms: AtomicI64,
+    /// Nanoseconds since 1970, so that both clocks go equally fast.
+    wall: AtomicI64,
 }
 
 impl ManualClock {
     /// A clock at `start` whose date is unknown.
     pub fn new(start: Instant) -> Self {
-        Self { nanos: AtomicU64::new(start.0), wall_ms: AtomicI64::new(i64::MIN) }
+        Self { nanos: AtomicU64::new(start.0), wall: AtomicI64::new(i64::MIN) }
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         self.nanos.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
-        if self.wall_ms.load(Ordering::Relaxed) != i64::MIN {
-            self.wall_ms.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
+        if self.wall.load(Ordering::Relaxed) != i64::MIN {
+            self.wall.fetch_add(by.as_nanos() as i64, Ordering::Relaxed);
         }
     }
 
     /// Steps the wall clock; `None` makes the date unknown.
     pub fn set_wall(&self, wall: Option<Wall>) {
-        self.wall_ms.store(wall.map_or(i64::MIN, |w| w.0), Ordering::Relaxed);
+        self.wall.store(wall.map_or(i64::MIN, |wall| wall.0.saturating_mul(1_000_000)), Ordering::Relaxed);
     }
 }
 
@@ -210,8 +211,8 @@ impl Clock for ManualClock {
     }
 
     fn wall(&self) -> Option<Wall> {
-        let ms = self.wall_ms.load(Ordering::Relaxed);
-        (ms != i64::MIN).then_some(Wall(ms))
+        let nanos = self.wall.load(Ordering::Relaxed);
+        (nanos != i64::MIN).then_some(Wall(nanos.div_euclid(1_000_000)))
     }
 
     /// Moves this clock there instead of waiting.

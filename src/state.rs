@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
-/// How long a change may wait for its write.
+/// A change is written at once, but so long after the write before it at the earliest.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often to look whether a write on its thread is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,6 +83,8 @@ pub struct StateFile {
     kept: Kept,
     /// When the oldest unwritten change was made.
     changed: Option<Instant>,
+    /// When the last write began.
+    written: Option<Instant>,
     /// Whether writes have threads of their own.
     apart: bool,
     /// What a write on its thread will say.
@@ -104,7 +106,7 @@ impl StateFile {
             }
         };
         let (path, look_at) = (path.to_owned(), Instant::default());
-        (Self { path, kept, changed: None, apart: false, under_way: None, look_at }, error)
+        (Self { path, kept, changed: None, written: None, apart: false, under_way: None, look_at }, error)
     }
 
     /// From now on each write has a thread of its own, and nobody waits for it but [`StateFile::finish`].
@@ -119,21 +121,24 @@ impl StateFile {
         &self.kept
     }
 
-    /// Changes what is kept; it is written later, by [`StateFile::tick`].
+    /// Changes what is kept; it is written by [`StateFile::tick`].
     pub fn change(&mut self, now: Instant, change: impl FnOnce(&mut Kept)) {
+        let before = self.kept.clone();
         change(&mut self.kept);
-        self.changed.get_or_insert(now);
+        if self.kept != before {
+            self.changed.get_or_insert(now);
+        }
     }
 
     /// When [`StateFile::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.under_way {
             Some(_) => Some(self.look_at),
-            None => self.changed.map(|changed| changed + WRITE_INTERVAL),
+            None => self.changed.map(|at| self.written.map_or(at, |written| at.max(written + WRITE_INTERVAL))),
         }
     }
 
-    /// Writes if a change has waited long enough; `true` once something has been written.
+    /// Writes if there is a change, and the last write is long enough ago; `true` once something has been written.
     ///
     /// # Errors
     /// The write failed; it is tried again a minute later.
@@ -164,6 +169,7 @@ impl StateFile {
         if self.under_way.is_some() || self.changed.take().is_none() {
             return Ok(());
         }
+        self.written = Some(now);
         let begun = match self.apart {
             false => write(&self.path, &self.kept),
             true => write_apart(&self.path, &self.kept).map(|written| self.under_way = Some(written)),
@@ -257,14 +263,24 @@ mod tests {
         let (mut state, error) = StateFile::open(&path);
         assert!(error.is_none());
         let start = Instant::from_nanos(1);
-        state.change(start, |kept| {
-            kept.totals.insert("rain".into(), 0.2794);
-        });
-        assert!(!state.tick(start + Duration::from_secs(59)).expect("nothing to do"));
-        assert!(!path.exists());
+        let rain = |total| {
+            move |kept: &mut Kept| {
+                kept.totals.insert("rain".into(), total);
+            }
+        };
+        state.change(start, rain(0.2794));
+        assert!(state.tick(start).expect("written at once"));
+        assert_eq!(StateFile::open(&path).0.kept(), state.kept());
+        state.change(start + Duration::from_secs(1), rain(0.2794));
+        assert_eq!(state.deadline(), None, "it is no change");
+        state.change(start + Duration::from_secs(2), rain(0.5588));
+        state.change(start + Duration::from_secs(3), rain(0.8382));
+        assert!(!state.tick(start + Duration::from_secs(59)).expect("too early"));
         assert!(state.tick(start + Duration::from_secs(60)).expect("written"));
         assert_eq!(StateFile::open(&path).0.kept(), state.kept());
         assert_eq!(state.deadline(), None);
+        state.change(start + Duration::from_secs(3600), rain(1.1176));
+        assert_eq!(state.deadline(), Some(start + Duration::from_secs(3600)));
     }
 
     #[test]

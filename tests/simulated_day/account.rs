@@ -1,10 +1,11 @@
 //! The account of what was measured: every reading at QoS 1 or 2 must arrive, live or as history, or be counted as dropped.
 //!
-//! A reading is known by its topic and its time. It also knows the newest reading of each topic, which is what must be
+//! A reading is known by its topic and its time: what the clock said then, or, where somebody has set the clock since, what
+//! the clock would say now of when it was. It also knows the newest reading of each topic, which is what must be
 //! retained once everything has settled.
 
 use crate::support::server::Arrived;
-use board2mqtt::clock::Stamp;
+use board2mqtt::clock::{Stamp, Wall};
 use board2mqtt::plan::Plan;
 use board2mqtt::poll::Report;
 use board2mqtt::quantity::Quantity;
@@ -19,8 +20,18 @@ struct Series {
     min: f64,
     max: f64,
     retained: bool,
-    newest: Option<String>,
+    newest: Option<Time>,
 }
+
+/// When a reading was taken, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Time {
+    Date(i64),
+    Uptime(u64),
+}
+
+/// Clocks that differ by more than this many milliseconds: somebody has set one.
+const SET_MS: u64 = 60_000;
 
 /// The account.
 #[derive(Default)]
@@ -28,7 +39,10 @@ pub struct Account {
     series: Vec<Series>,
     /// Live and history topics to the series.
     topics: BTreeMap<String, usize>,
-    outstanding: BTreeSet<(usize, String)>,
+    /// By series and uptime, with what the clock said then.
+    outstanding: BTreeMap<(usize, u64), Option<i64>>,
+    /// What the clock was ahead of the uptime since the account was last closed.
+    ahead: BTreeSet<i64>,
     pub measured: u64,
     pub live: u64,
     pub history: u64,
@@ -65,12 +79,18 @@ impl Account {
         for (number, series) in self.series.iter_mut().enumerate().filter(|(_, s)| s.sensor == report.sensor) {
             let source = if series.quantity == Quantity::Altitude { Quantity::Pressure } else { series.quantity };
             if values.get(source).is_some_and(|value| (series.min..=series.max).contains(&value)) {
-                let time = time(report.stamp);
-                series.newest = Some(time.clone());
-                self.outstanding.insert((number, time));
+                let (uptime, date) = (uptime(report.stamp), report.stamp.wall.map(|wall| wall.0));
+                series.newest = Some(date.map_or(Time::Uptime(uptime), Time::Date));
+                self.outstanding.insert((number, uptime), date);
                 self.measured += 1;
             }
         }
+    }
+
+    /// What the clock says.
+    pub fn look_at_clock(&mut self, now: Stamp) {
+        let ahead = |wall: Wall| wall.0 - i64::try_from(uptime(now)).expect("some years");
+        self.ahead.extend(now.wall.map(ahead));
     }
 
     /// What the server has taken.
@@ -79,18 +99,42 @@ impl Account {
         let is_live = self.series[series].topic == message.topic;
         let mut count = 0;
         for time in times(&message.payload) {
-            self.outstanding.remove(&(series, time.to_owned()));
+            if let Some(uptime) = self.find(series, time) {
+                self.outstanding.remove(&(series, uptime));
+            }
             count += 1;
         }
         if is_live { self.live += count } else { self.history += count }
     }
 
+    /// The uptime of an outstanding reading with this time.
+    fn find(&self, series: usize, time: Time) -> Option<u64> {
+        let date = match time {
+            Time::Uptime(uptime) => return Some(uptime),
+            Time::Date(date) => date,
+        };
+        let mut counted = self.ahead.iter().filter_map(|ahead| u64::try_from(date - ahead).ok());
+        let is_it = |uptime: &u64| match self.outstanding.get(&(series, *uptime)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(told)) => *told == date || told.abs_diff(date) > SET_MS,
+        };
+        let told = || {
+            let mut all = self.outstanding.range((series, 0)..=(series, u64::MAX));
+            all.find_map(|((_, uptime), told)| (*told == Some(date)).then_some(*uptime))
+        };
+        // What the clock said stands while nobody has set it.
+        counted.find(is_it).or_else(told)
+    }
+
     /// Closes the account once everything has settled: what is missing must have been counted.
     pub fn settle(&mut self, dropped: u64) -> usize {
         let missing = self.outstanding.len();
-        let first = self.outstanding.first().map(|(series, time)| (self.series[*series].topic.clone(), time.clone()));
+        let first = self.outstanding.first_key_value();
+        let first = first.map(|((series, uptime), date)| (&self.series[*series].topic, uptime, date));
         assert!(missing as u64 <= dropped, "{missing} readings are lost, {dropped} were counted; the first: {first:?}");
         self.outstanding.clear();
+        self.ahead.clear();
         missing
     }
 
@@ -98,21 +142,23 @@ impl Account {
     pub fn inspect(&self, retained: &BTreeMap<String, Vec<u8>>) {
         for series in self.series.iter().filter(|series| series.retained) {
             let kept = retained.get(&series.topic).and_then(|payload| times(payload).next());
-            assert_eq!(kept, series.newest.as_deref(), "{} is not the newest", series.topic);
+            assert_eq!(kept, series.newest, "{} is not the newest", series.topic);
         }
     }
 }
 
-/// A time as it stands in payloads.
-fn time(stamp: Stamp) -> String {
-    stamp.wall.map_or_else(|| (stamp.at.as_nanos() / 1_000_000).to_string(), |wall| wall.to_string())
+fn uptime(stamp: Stamp) -> u64 {
+    stamp.at.as_nanos() / 1_000_000
 }
 
 /// The times in a payload: `"time":"…"`, or `"time":null,"uptime_ms":…`.
-fn times(payload: &[u8]) -> impl Iterator<Item = &str> {
+fn times(payload: &[u8]) -> impl Iterator<Item = Time> {
     let text = std::str::from_utf8(payload).expect("payloads are text");
     text.split("\"time\":").skip(1).map(|rest| match rest.strip_prefix("null,\"uptime_ms\":") {
-        Some(number) => number.split(|c: char| !c.is_ascii_digit()).next().expect("a number"),
-        None => rest[1..].split('"').next().expect("a date"),
+        Some(number) => {
+            let digits = number.split(|c: char| !c.is_ascii_digit()).next();
+            Time::Uptime(digits.and_then(|digits| digits.parse().ok()).expect("a number"))
+        }
+        None => Time::Date(rest[1..].split('"').next().and_then(Wall::parse).expect("a date").0),
     })
 }

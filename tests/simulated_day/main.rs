@@ -115,6 +115,7 @@ impl Day {
     fn watch(&mut self) {
         let now = self.rig.clock.now();
         self.count_steps(now);
+        self.account.look_at_clock(self.rig.clock.stamp());
         self.judge.server(self.rig.server.is_connected(), now);
         for report in std::mem::take(&mut self.rig.reports) {
             self.account.measured(&report);
