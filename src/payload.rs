@@ -64,6 +64,17 @@ impl Format {
         }
     }
 
+    /// Whether payloads say when a value was measured.
+    pub fn tells_time(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Json => true,
+            Self::Template(pieces) => {
+                pieces.iter().any(|piece| matches!(piece, Piece::Field(field) if *field == "time"))
+            }
+        }
+    }
+
     /// Appends a reading's payload to `into`. In a template an unknown date is the word `unknown`.
     pub fn encode(&self, value: f64, facts: &Facts<'_>, into: &mut Vec<u8>) {
         match self {

@@ -197,6 +197,42 @@ fn since_when_a_sensor_fails_has_a_date_as_soon_as_there_is_one() {
     assert_eq!(since, Wall(now.0 - i64::try_from(failing_ms).expect("a while")));
 }
 
+#[test]
+fn the_last_reading_gets_its_date_when_there_is_one() {
+    let texts = "[sensors.roof.readings.temperature]\npayload = \"json\"\n[topics]\nsensor = \"{base}/{sensor}\"\n";
+    let mut house = House::new(&format!("{}{texts}", ROOF.replace("\"1s\"", "\"1h\"")));
+    house.rig.clock.set_wall(None);
+    house.rig.message("board2mqtt/house/get", b"");
+    house.rig.run(SECOND);
+    let told = |house: &House, topic: &str| -> serde_json::Value {
+        serde_json::from_str(&house.retained(topic).expect("a reading")).expect("JSON")
+    };
+    let uptime = told(&house, "roof/temperature")["uptime_ms"].as_u64().expect("no date");
+    assert_eq!(told(&house, "roof")["uptime_ms"], uptime);
+
+    house.rig.run(20 * SECOND);
+    house.rig.clock.set_wall(MAY);
+    house.rig.core().clock_set();
+    house.rig.run(Duration::from_millis(1));
+    let age = house.rig.clock.now().as_nanos() / 1_000_000 - uptime;
+    let date = Wall(house.rig.clock.wall().expect("May").0 - i64::try_from(age).expect("a while")).to_string();
+    assert_eq!(told(&house, "roof/temperature")["time"], date.as_str());
+    assert_eq!(told(&house, "roof")["time"], date.as_str());
+    house.arrived("");
+
+    // A clock that is set a little tells nothing new; one that was wrong does, to a server that comes later as well.
+    house.rig.core().clock_set();
+    house.rig.run(Duration::from_millis(1));
+    assert!(house.rig.server.arrived.is_empty());
+    house.rig.disconnect();
+    house.rig.clock.set_wall(JANUARY);
+    house.rig.core().clock_set();
+    house.rig.connect();
+    house.rig.run(SECOND);
+    let times = house.arrived("roof/temperature");
+    assert!(times.len() == 1 && times[0].contains("2026-01-"), "{times:?}");
+}
+
 const TICK: &str = "[sensors.tick]\ndriver = \"test-counter\"\ninterval = \"1s\"\n";
 const JANUARY: Option<Wall> = Some(Wall(1_768_000_000_000));
 const MAY: Option<Wall> = Some(Wall(1_778_000_000_000));

@@ -212,6 +212,18 @@ impl Outbox {
         self.release(superseded);
     }
 
+    /// Writes the payload of a slot anew: it stands for the same readings, and is told again where it still holds.
+    pub fn correct(&mut self, id: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
+        let slot = &mut self.slots[id as usize];
+        if slot.known && !slot.payload.is_empty() {
+            slot.payload.clear();
+            write(&mut slot.payload);
+            if slot.spec.retain {
+                self.enqueue(id);
+            }
+        }
+    }
+
     fn enqueue(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
         if !std::mem::replace(&mut slot.pending, true) {

@@ -26,6 +26,8 @@ pub(super) struct Reading {
     pub(super) source: Vec<SourceId>,
     /// The last processed value.
     pub(super) value: Option<f64>,
+    /// What the payload of its slot tells, if that tells a time.
+    told: Option<(f64, Stamp)>,
 }
 
 impl Reading {
@@ -54,6 +56,7 @@ impl Reading {
             in_object: reading.in_object,
             source: (0..plan.sources.len()).filter(|id| plan.sources[*id] == wanted).collect(),
             value: None,
+            told: None,
         }
     }
 
@@ -81,10 +84,24 @@ impl Reading {
         self.value = Some(value);
         effects.followed.extend(self.source.iter().map(|source| (*source, value)));
         if let (true, Some(slot)) = (publish, self.slot) {
-            let facts =
-                Facts { sensor, quantity: self.quantity, unit: self.unit, decimals: self.decimals, when: stamp.into() };
-            outbox.set_reading(slot, value, stamp, |into| self.format.encode(value, &facts, into));
+            self.told = self.format.tells_time().then_some((value, stamp));
+            outbox.set_reading(slot, value, stamp, |into| self.encode(value, stamp, sensor, into));
         }
         Ok(publish)
+    }
+
+    fn encode(&self, value: f64, stamp: Stamp, sensor: &str, into: &mut Vec<u8>) {
+        let Self { quantity, unit, decimals, .. } = *self;
+        self.format.encode(value, &Facts { sensor, quantity, unit, decimals, when: stamp.into() }, into);
+    }
+
+    /// The clock has been set: what was told of its last value has another date now.
+    pub(super) fn clock_set(&mut self, sensor: &str, now: Stamp, outbox: &mut Outbox) {
+        let Some((value, stamp)) = self.told else { return };
+        let dated = stamp.dated(now);
+        if let (true, Some(slot)) = (dated != stamp, self.slot) {
+            self.told = Some((value, dated));
+            outbox.correct(slot, |into| self.encode(value, dated, sensor, into));
+        }
     }
 }

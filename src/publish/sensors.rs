@@ -61,6 +61,8 @@ struct Sensor {
     health: Option<SlotId>,
     state: State,
     told: Told,
+    /// When the last good read was.
+    read: Stamp,
 }
 
 /// The flow of all sensors.
@@ -112,12 +114,9 @@ impl Sensors {
         accepted
     }
 
-    /// The clock has been set: since when a sensor fails has another date now.
+    /// The clock has been set: what is told of the last readings, and since when a sensor fails, has another date now.
     pub fn clock_set(&mut self, stamp: Stamp, outbox: &mut Outbox) {
-        self.sensors
-            .iter_mut()
-            .filter(|sensor| sensor.is_failing())
-            .for_each(|sensor| sensor.tell_health(stamp, outbox));
+        self.sensors.iter_mut().for_each(|sensor| sensor.clock_set(stamp, outbox));
     }
 
     /// Known elevations are taken again at the next reading.
@@ -184,6 +183,7 @@ impl Sensor {
             json,
             state: State::Unknown,
             told: Told::default(),
+            read: Stamp::default(),
         }
     }
 
@@ -201,6 +201,7 @@ impl Sensor {
         effects: &mut Effects,
     ) -> Result<(), Failure> {
         let mut outcome = Ok(());
+        self.read = stamp;
         if let (Some(reference), Some(pressure)) = (&mut self.reference, values.get(Quantity::Pressure)) {
             match reference.altitude(pressure, stamp) {
                 Ok((metres, taken)) => {
@@ -226,6 +227,18 @@ impl Sensor {
             outbox.set_object(slot, &histories, stamp, |into| self.object(stamp, into));
         }
         outcome
+    }
+
+    fn clock_set(&mut self, now: Stamp, outbox: &mut Outbox) {
+        let Self { name, readings, .. } = self;
+        readings.iter_mut().for_each(|reading| reading.clock_set(name, now, outbox));
+        let dated = self.read.dated(now);
+        if self.is_failing() {
+            self.tell_health(now, outbox);
+        } else if let (true, Some(slot)) = (dated != self.read, self.json) {
+            outbox.correct(slot, |into| self.object(dated, into));
+        }
+        self.read = dated;
     }
 
     /// The JSON object with all quantities, as they are now.
