@@ -20,7 +20,8 @@ struct Series {
     min: f64,
     max: f64,
     retained: bool,
-    newest: Option<Time>,
+    /// Its uptime, and what the clock said then.
+    newest: Option<(u64, Option<i64>)>,
 }
 
 /// When a reading was taken, in milliseconds.
@@ -41,7 +42,7 @@ pub struct Account {
     topics: BTreeMap<String, usize>,
     /// By series and uptime, with what the clock said then.
     outstanding: BTreeMap<(usize, u64), Option<i64>>,
-    /// What the clock was ahead of the uptime since the account was last closed.
+    /// What the clock was ahead of the uptime, whenever somebody looked.
     ahead: BTreeSet<i64>,
     pub measured: u64,
     pub live: u64,
@@ -80,7 +81,7 @@ impl Account {
             let source = if series.quantity == Quantity::Altitude { Quantity::Pressure } else { series.quantity };
             if values.get(source).is_some_and(|value| (series.min..=series.max).contains(&value)) {
                 let (uptime, date) = (uptime(report.stamp), report.stamp.wall.map(|wall| wall.0));
-                series.newest = Some(date.map_or(Time::Uptime(uptime), Time::Date));
+                series.newest = Some((uptime, date));
                 self.outstanding.insert((number, uptime), date);
                 self.measured += 1;
             }
@@ -107,13 +108,17 @@ impl Account {
         if is_live { self.live += count } else { self.history += count }
     }
 
+    /// The uptimes that a date may be counted from.
+    fn counted(&self, date: i64) -> impl Iterator<Item = u64> {
+        self.ahead.iter().filter_map(move |ahead| u64::try_from(date - ahead).ok())
+    }
+
     /// The uptime of an outstanding reading with this time.
     fn find(&self, series: usize, time: Time) -> Option<u64> {
         let date = match time {
             Time::Uptime(uptime) => return Some(uptime),
             Time::Date(date) => date,
         };
-        let mut counted = self.ahead.iter().filter_map(|ahead| u64::try_from(date - ahead).ok());
         let is_it = |uptime: &u64| match self.outstanding.get(&(series, *uptime)) {
             None => false,
             Some(None) => true,
@@ -124,7 +129,7 @@ impl Account {
             all.find_map(|((_, uptime), told)| (*told == Some(date)).then_some(*uptime))
         };
         // What the clock said stands while nobody has set it.
-        counted.find(is_it).or_else(told)
+        self.counted(date).find(is_it).or_else(told)
     }
 
     /// Closes the account once everything has settled: what is missing must have been counted.
@@ -134,7 +139,6 @@ impl Account {
         let first = first.map(|((series, uptime), date)| (&self.series[*series].topic, uptime, date));
         assert!(missing as u64 <= dropped, "{missing} readings are lost, {dropped} were counted; the first: {first:?}");
         self.outstanding.clear();
-        self.ahead.clear();
         missing
     }
 
@@ -142,7 +146,14 @@ impl Account {
     pub fn inspect(&self, retained: &BTreeMap<String, Vec<u8>>) {
         for series in self.series.iter().filter(|series| series.retained) {
             let kept = retained.get(&series.topic).and_then(|payload| times(payload).next());
-            assert_eq!(kept, series.newest, "{} is not the newest", series.topic);
+            let is_newest = match (kept, series.newest) {
+                (Some(Time::Date(date)), Some((uptime, told))) => {
+                    told == Some(date) || self.counted(date).any(|at| at == uptime)
+                }
+                (Some(Time::Uptime(at)), Some((uptime, _))) => at == uptime,
+                (kept, newest) => kept.is_none() && newest.is_none(),
+            };
+            assert!(is_newest, "{} is {kept:?}, not the newest: {:?}", series.topic, series.newest);
         }
     }
 }

@@ -251,6 +251,7 @@ impl Day {
             _ => Some(Wall(1_790_000_000_000 + self.random.i64(0..100_000_000_000))),
         };
         self.rig.clock.set_wall(wall);
+        self.rig.core().clock_set();
     }
 
     fn fail_a_line(&mut self) {
