@@ -270,7 +270,7 @@ fn probe_gives_up_a_bus_that_hangs_and_asks_everything_else() {
          [sensors.porch]\ndriver = \"tmp102\"\naddress = 0x48\n\
          [board]\nkind = \"simulated\"\n[simulated]\nscript = \"script.toml\"\n"
     ));
-    shell.write("script.toml", &format!("{STILL}[[step]]\nat = \"0s\"\nbus = \"/dev/i2c-2\"\nfault = \"stuck\"\n"));
+    shell.write("script.toml", format!("{STILL}[[step]]\nat = \"0s\"\nbus = \"/dev/i2c-2\"\nfault = \"stuck\"\n"));
     let begun = Instant::now();
     let done = shell.run("check --probe -c c.toml");
     assert_eq!(done.status, Some(1));

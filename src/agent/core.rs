@@ -92,9 +92,8 @@ impl Core {
         let status = outbox.add(SlotSpec::state(&plan.status_topic, QoS::AtLeastOnce, true));
         outbox.set(status, |into| into.extend_from_slice(b"online"));
         let kept = parts.state.kept();
-        let earlier = |name: &str| earlier(kept, name);
         let output_specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
-        let bank = Bank::open(output_specs, parts.board.clone(), &earlier, now);
+        let bank = Bank::open(output_specs, parts.board.clone(), &|output| earlier(kept, output), now);
         let input_specs = plan.inputs.iter().map(|input| input.spec.clone()).collect();
         let mut inputs = Inputs::open(input_specs, parts.board, now);
         for (index, input) in plan.inputs.iter().enumerate() {
@@ -415,16 +414,13 @@ impl Core {
         };
         let pwm = output.drive.is_pwm();
         self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
-        let name = &output.name;
-        if output.initial == Initial::Last && !self.stopping {
-            self.state.change(now.at, |kept| {
-                kept.levels.insert(name.clone(), level.percent());
-            });
-        }
+        let last = output.initial == Initial::Last && !self.stopping;
         // How long ago it went off, nobody can tell after a restart, so `min_off` counts anew then.
-        if output.limits.min_off.is_some() && level.is_on() && !self.state.kept().was_on.contains(name) {
+        let was_on = output.limits.min_off.is_some() && level.is_on();
+        if last || was_on {
             self.state.change(now.at, |kept| {
-                kept.was_on.insert(name.clone());
+                kept.levels.extend(last.then(|| (output.name.clone(), level.percent())));
+                kept.was_on.extend(was_on.then(|| output.name.clone()));
             });
         }
     }
