@@ -91,7 +91,8 @@ fn ten_deaths_of_the_server_cost_no_subscription_and_leave_nothing_stale() {
         watch.wait_for("board2mqtt/mast/ticks/health", r#"{"state":"ok"}"#);
         watch.wait_for(STATUS, "online");
         let first = watch.wait_until("a count", |messages| counts(messages, &live("ticks")).first().copied());
-        assert!(first > newest, "death {death}: {first} after {newest}");
+        // It may be back before there is a newer one.
+        assert!(first >= newest, "death {death}: {first} after {newest}");
         let back = Instant::now().duration_since(returned);
         assert!(back < Duration::from_secs(2), "death {death}: back after {back:?}");
 

@@ -24,6 +24,8 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// While the date is not known, history waits this long after a connect for somebody to tell it.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// The first share of a connection, at most.
+const FIRST_SHARE: usize = 16;
 /// A share when there is no time left: a few messages of 16 KiB for each topic.
 const LAST_SHARES: usize = 4096;
 /// Marks the tokens of history messages.
@@ -84,6 +86,9 @@ pub struct Drain {
     share: usize,
     /// Between two shares.
     interval: Duration,
+    /// How much of it goes out now: a little on a new connection, doubled with each share the server has taken. A link that
+    /// breaks again and again breaks in the middle of little.
+    some: usize,
     /// When the next share may go; `None` while there is no connection.
     next: Option<Instant>,
     /// Nor before this, while the date is not known.
@@ -105,6 +110,7 @@ impl Drain {
             share: usize::try_from(share).unwrap_or(usize::MAX).max(1),
             // Where a share would be less than one record, that one comes less often.
             interval: INTERVAL.max(Duration::from_secs(1) / per_second.max(1)),
+            some: FIRST_SHARE,
             next: None,
             undated_until: Instant::default(),
             records: Vec::new(),
@@ -117,12 +123,14 @@ impl Drain {
     /// Live values and commands go first.
     pub fn connected(&mut self, now: Instant) {
         self.next = Some(now + INTERVAL);
+        self.some = FIRST_SHARE;
         self.undated_until = now + CLOCK_PATIENCE;
     }
 
     /// The end is near: what waits goes out as fast as the server takes it.
     pub fn hurry(&mut self, now: Instant) {
         self.share = self.share.max(LAST_SHARES);
+        self.some = self.share;
         (self.interval, self.undated_until) = (Duration::ZERO, now);
         self.next = self.next.map(|next| next.min(now));
     }
@@ -145,6 +153,7 @@ impl Drain {
     fn complete(&mut self, store: &mut dyn Buffer) {
         if self.outstanding == 0 && self.sent == self.records.len() && self.sent > 0 {
             store.forget_peeked();
+            self.some = self.some.saturating_mul(2).min(self.share);
             self.records.clear();
             self.sent = 0;
         }
@@ -162,7 +171,7 @@ impl Drain {
             self.undated_until = Instant::default();
         }
         if self.deadline(store).is_some_and(|next| now >= next) {
-            store.peek(self.share, &mut self.records);
+            store.peek(self.some.min(self.share), &mut self.records);
             // Stable: the order of time stays within each topic.
             self.records.sort_by_key(|record| record.series);
             self.next = Some(now + self.interval);

@@ -554,6 +554,26 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_begins_with_a_little_history() {
+        let mut rig = Rig::new(&["a"], 400);
+        (0..300).for_each(|value| rig.measure(0, f64::from(value)));
+        for _ in 0..2 {
+            rig.connect();
+            rig.ack();
+            let shares = [(); 3].map(|()| {
+                rig.seen();
+                rig.now = rig.now + Duration::from_millis(250);
+                rig.pump();
+                let share = rig.seen().iter().map(|message| message.matches("\"value\"").count()).sum::<usize>();
+                rig.ack();
+                share
+            });
+            assert_eq!(shares, [16, 32, 64]);
+            rig.disconnect();
+        }
+    }
+
+    #[test]
     fn after_an_outage_the_newest_goes_first_and_history_follows_in_order() {
         let mut rig = Rig::new(&["a", "b"], 100);
         for value in [1.0, 2.0, 3.0] {
