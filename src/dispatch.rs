@@ -28,7 +28,7 @@ pub enum Action {
     },
     /// A sea-level pressure for a sensor, in hPa.
     SeaLevel {
-        /// The sensor's index.
+        /// The sensor's number.
         sensor: usize,
         /// hPa.
         hpa: f64,
@@ -52,16 +52,26 @@ enum Target {
     Status,
 }
 
+impl Target {
+    const fn sea_level(&self) -> Option<usize> {
+        match self {
+            Self::SeaLevel { sensor, .. } => Some(*sensor),
+            _ => None,
+        }
+    }
+}
+
 /// Which topic concerns what.
+#[derive(Default)]
 pub struct Dispatch {
     targets: HashMap<String, Vec<Target>>,
     topics: Vec<(String, QoS)>,
 }
 
 impl Dispatch {
-    /// The routes of a plan. `clean_session` tells whether a server may keep messages for us while we are away: then
-    /// everything is subscribed at QoS 0, so that nothing old is replayed.
-    pub fn new(plan: &Plan, clean_session: bool) -> Self {
+    /// The routes of a plan whose sensors have these `numbers`. `clean_session` tells whether a server may keep messages for
+    /// us while we are away: then everything is subscribed at QoS 0, so that nothing old is replayed.
+    pub fn new(plan: &Plan, numbers: &[usize], clean_session: bool) -> Self {
         let mut routes = Self { targets: HashMap::new(), topics: Vec::new() };
         let limit = if clean_session { QoS::ExactlyOnce } else { QoS::AtMostOnce };
         let status = limit.min(QoS::AtLeastOnce);
@@ -75,7 +85,7 @@ impl Dispatch {
                 routes.add(topic, limit.min(QoS::AtLeastOnce), Target::Source { id, unit: *unit });
             }
         }
-        for (sensor, planned) in plan.sensors.iter().enumerate() {
+        for (&sensor, planned) in numbers.iter().zip(&plan.sensors) {
             if let SeaLevel::Topic { topic, unit, .. } = &planned.sea_level {
                 routes.add(topic, limit.min(QoS::AtLeastOnce), Target::SeaLevel { sensor, unit: *unit });
             }
@@ -97,6 +107,26 @@ impl Dispatch {
     /// What to subscribe to on every connect.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, QoS)> {
         self.topics.iter().map(|(topic, qos)| (topic.as_str(), *qos))
+    }
+
+    /// What to subscribe to, and what no longer, where these routes take the place of `before`.
+    ///
+    /// Among the first is a filter that was there already where a sensor newly takes its sea-level pressure from it: only
+    /// then does the server give out the retained one again.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> (Vec<(&'a str, QoS)>, Vec<&'a str>) {
+        let heard = |topic: &str, number: usize| {
+            before
+                .targets
+                .get(topic)
+                .is_some_and(|targets| targets.iter().any(|target| target.sea_level() == Some(number)))
+        };
+        let is_new = |(topic, _): &(&str, QoS)| {
+            let mut sensors = self.targets[*topic].iter().filter_map(Target::sea_level);
+            !before.targets.contains_key(*topic) || sensors.any(|sensor| !heard(topic, sensor))
+        };
+        let added = self.subscriptions().filter(is_new).collect();
+        let gone = before.topics.iter().filter(|(topic, _)| !self.targets.contains_key(topic));
+        (added, gone.map(|(topic, _)| topic.as_str()).collect())
     }
 
     /// Carries out one message.

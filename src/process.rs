@@ -98,6 +98,11 @@ impl Pipeline {
         Self { filters: Filters::new(spec), published: None, spec: spec.clone() }
     }
 
+    /// How it processes.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
     /// Takes a value in the quantity's canonical unit, read at `now`.
     ///
     /// A refused value counts as a failure of the sensor: the pipeline starts over, as after [`Pipeline::reset`].

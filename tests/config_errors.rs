@@ -75,7 +75,7 @@ fn the_example_of_the_documentation_means_what_it_says() {
     assert_eq!(config.mqtt.password.expect("given").value, Secret::File("/etc/board2mqtt/password".into()));
     assert_eq!(config.mqtt.keep_alive, Duration::from_secs(30));
     assert_eq!(config.topics.sensor, None);
-    assert_eq!(config.board, BoardKind::Auto);
+    assert_eq!(*config.board, BoardKind::Auto);
     let barometer = &config.sensors[0];
     assert_eq!((barometer.name.as_str(), barometer.interval), ("barometer", Duration::from_secs(1)));
     assert_eq!(barometer.address.as_deref(), Some(&0x76));

@@ -46,7 +46,7 @@ impl Rig {
         let (sender, batches) = channel(64);
         let start = clock.now();
         let resources = [vec![0, 1], vec![2]].into_iter().enumerate().map(|(number, on_it)| {
-            let jobs = on_it.iter().map(|sensor| job(*sensor)).collect();
+            let jobs = on_it.iter().map(|sensor| job(*sensor).into()).collect();
             let board: Arc<dyn Board> = board.clone();
             let (name, clock, batches) = (NAMES[on_it[0]].1.to_owned(), clock.clone(), sender.clone());
             Resource::start(poll::Parts { number, name, jobs, board, clock, start, batches }).expect("a thread")

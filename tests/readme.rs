@@ -326,17 +326,6 @@ fn what_the_hardware_lacks_is_said_in_the_words_of_the_readme() {
 }
 
 #[test]
-fn a_hangup_stops_the_daemon_in_order() {
-    let server = Mosquitto::start();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/sensors/bmp280.toml");
-    let mut agent = Agent::start(&config, &format!("mqtt://127.0.0.1:{}", server.port()), &[]);
-    agent.wait_for_log("connected to the server");
-    assert!(agent.end(libc::SIGHUP).success());
-    let log = agent.log();
-    assert!(log.contains("stopping reason=SIGHUP") && log.contains("stopped"), "{log}");
-}
-
-#[test]
 fn links_within_the_documentation_lead_somewhere() {
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         let text = file(name);

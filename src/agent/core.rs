@@ -3,24 +3,30 @@
 //! Whoever drives it tells it what has happened and when, calls [`Core::tick`] at [`Core::deadline`], and [`Core::pump`]
 //! after each. So the same code runs on the system's clock and through simulated days.
 
+mod configure;
+mod differences;
+mod echo;
+
+pub use configure::{Configured, Same};
+pub use differences::Differences;
+
 use super::metrics;
 use crate::board::Board;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Limits};
 use crate::clock::{Clock, Instant, Stamp};
-use crate::command::{Command, Refusal, state_text};
+use crate::command::{Command, Refusal};
 use crate::dispatch::{Action, Dispatch};
-use crate::inputs::{InputChange, Inputs, State};
+use crate::inputs::{InputChange, Inputs};
 use crate::line::Level;
 use crate::mqtt::{Message, Outgoing, Token};
-use crate::outputs::{self, Bank, Earlier, Initial};
-use crate::payload;
+use crate::outputs::{self, Bank, Earlier};
 use crate::plan::Plan;
 use crate::poll::Report;
 use crate::publish::Link;
-use crate::publish::outbox::{Outbox, SlotId, SlotSpec};
+use crate::publish::outbox::{Outbox, SlotId};
 use crate::publish::sensors::{Effects, Sensors};
 use crate::sample::Failure;
-use crate::state::{Calibration, Kept, StateFile};
+use crate::state::StateFile;
 use crate::topic::QoS;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +59,8 @@ pub struct Core {
     bank: Bank,
     inputs: Inputs,
     slots: Slots,
+    /// What outputs follow or require, by [`outputs::SourceId`].
+    sources: Vec<configure::Identity>,
     tally: metrics::Tally,
     next_metrics: Instant,
     /// When the inputs were last read although nothing told of a change.
@@ -68,6 +76,7 @@ pub struct Core {
 }
 
 /// The slots of states that belong to no sensor.
+#[derive(Default)]
 struct Slots {
     status: SlotId,
     inputs: Vec<SlotId>,
@@ -85,50 +94,37 @@ struct Scratch {
 
 impl Core {
     /// Requests every line and prepares every topic. Nothing that is missing keeps it from starting.
-    pub fn new(mut plan: Plan, clean_session: bool, parts: Parts) -> Self {
+    pub fn new(plan: Plan, clean_session: bool, parts: Parts) -> Self {
+        let mut core = Self::idle(parts);
+        let numbers = core.number(&plan);
+        core.configure(plan, clean_session, &numbers, &[]);
+        core
+    }
+
+    /// A core that has nothing to do until it is given a plan by [`Core::configure`].
+    pub fn idle(parts: Parts) -> Self {
         let now = parts.clock.stamp();
-        let mut outbox = Outbox::new(parts.store, parts.drain_per_second);
-        // The status comes first, so it goes first on every connect.
-        let status = outbox.add(SlotSpec::state(&plan.status_topic, QoS::AtLeastOnce, true));
-        outbox.set(status, |into| into.extend_from_slice(b"online"));
-        let kept = parts.state.kept();
-        let output_specs = plan.outputs.iter().map(|output| output.spec.clone()).collect();
-        let bank = Bank::open(output_specs, parts.board.clone(), &|output| earlier(kept, output), now);
-        let input_specs = plan.inputs.iter().map(|input| input.spec.clone()).collect();
-        let mut inputs = Inputs::open(input_specs, parts.board, now);
-        for (index, input) in plan.inputs.iter().enumerate() {
-            kept.totals.get(&input.spec.name).into_iter().for_each(|total| inputs.restore(index, *total));
-        }
-        let slots = Slots::add(status, &plan, &mut outbox);
-        let mut sensors = Sensors::new(&plan, &mut outbox);
-        outbox.shrink();
-        restore_elevations(&plan, &parts.state, &parts.boot_id, &mut sensors, now, &mut outbox);
-        let dispatch = Dispatch::new(&plan, clean_session);
-        let next_metrics = now.at + plan.metrics_interval;
-        // Their topics live in the slots now; a thousand sensors would keep them twice.
-        plan.sensors = Vec::new();
-        let mut core = Self {
-            plan,
-            clock: parts.clock,
-            state: parts.state,
-            boot_id: parts.boot_id,
-            outbox,
-            sensors,
-            dispatch,
-            bank,
-            inputs,
-            slots,
+        Self {
+            plan: Plan::default(),
+            outbox: Outbox::new(parts.store, parts.drain_per_second),
+            sensors: Sensors::default(),
+            dispatch: Dispatch::default(),
+            bank: Bank::open(Vec::new(), parts.board.clone(), &|_| Earlier::default(), now),
+            inputs: Inputs::open(Vec::new(), parts.board, now),
+            slots: Slots::default(),
+            sources: Vec::new(),
             tally: metrics::Tally::new(now.at),
-            next_metrics,
+            next_metrics: now.at,
             looked: now.at,
             read_all: false,
             server_takes: false,
             state_unwritten: false,
             stopping: false,
             scratch: Scratch::default(),
-        };
-        core.echo(now);
-        core
+            clock: parts.clock,
+            state: parts.state,
+            boot_id: parts.boot_id,
+        }
     }
 
     /// The plan this runs, without its sensors: those are in [`Core::sensors`].
@@ -343,6 +339,16 @@ impl Core {
         self.outbox.deadline()
     }
 
+    /// Other limits of what waits for the server, and another rate at which it goes out.
+    pub fn limit(&mut self, limits: Limits, flush_every: Duration, drain_per_second: u32) {
+        self.outbox.limit(limits, flush_every, drain_per_second);
+    }
+
+    /// A configuration was taken up while this ran.
+    pub fn reloaded(&mut self) {
+        self.tally.reloads += 1;
+    }
+
     /// The outbox, to see whether everything was sent.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -387,112 +393,7 @@ impl Core {
             log::error!(error:% = error; "state not written");
         }
     }
-
-    /// Publishes what outputs and inputs have become, and keeps what is to outlive a restart.
-    fn echo(&mut self, now: Stamp) {
-        let mut changes = std::mem::take(&mut self.scratch.outputs);
-        self.bank.changes(&mut changes);
-        for change in changes.drain(..) {
-            self.echo_output(change, now);
-        }
-        self.scratch.outputs = changes;
-        let mut changes = std::mem::take(&mut self.scratch.inputs);
-        self.inputs.changes(&mut changes);
-        for change in changes.drain(..) {
-            self.echo_input(change, now);
-        }
-        self.scratch.inputs = changes;
-    }
-
-    fn echo_output(&mut self, change: outputs::Change, now: Stamp) {
-        let slot = self.slots.outputs[change.output];
-        let output = &self.plan.outputs[change.output].spec;
-        let Some(level) = change.level else {
-            // What the line is, nobody knows: no state is better than a wrong one.
-            self.outbox.clear(slot);
-            return;
-        };
-        let pwm = output.drive.is_pwm();
-        self.outbox.set(slot, |into| into.extend_from_slice(state_text(level, pwm).as_bytes()));
-        let last = output.initial == Initial::Last && !self.stopping;
-        // How long ago it went off, nobody can tell after a restart, so `min_off` counts anew then.
-        let was_on = output.limits.min_off.is_some() && level.is_on();
-        if last || was_on {
-            self.state.change(now.at, |kept| {
-                kept.levels.extend(last.then(|| (output.name.clone(), level.percent())));
-                kept.was_on.extend(was_on.then(|| output.name.clone()));
-            });
-        }
-    }
-
-    fn echo_input(&mut self, change: InputChange, now: Stamp) {
-        let slot = self.slots.inputs[change.input];
-        match change.state {
-            State::Level(active) => {
-                let word: &[u8] = if active { b"ON" } else { b"OFF" };
-                self.outbox.set(slot, |into| into.extend_from_slice(word));
-            }
-            State::Count(total) => {
-                let spec = &self.plan.inputs[change.input].spec;
-                let decimals = spec.count.as_ref().map_or(0, |count| decimals_of(count.per_pulse));
-                self.outbox.set(slot, |into| payload::decimal(total, decimals, into));
-                let name = spec.name.clone();
-                self.state.change(now.at, |kept| {
-                    kept.totals.insert(name, total);
-                });
-            }
-        }
-    }
-
-    fn keep_elevation(&mut self, sensor: usize, sea_level_hpa: f64, now: Stamp) {
-        let Some(elevation_m) = self.sensors.known_elevation(sensor) else { return };
-        let calibration = Calibration { boot_id: self.boot_id.clone(), elevation_m, sea_level_hpa };
-        let name = self.sensors.name(sensor).to_owned();
-        log::info!(sensor = name.as_str(), sea_level_hpa; "sea-level pressure taken from the known elevation");
-        self.state.change(now.at, |kept| drop(kept.sea_level.insert(name, calibration)));
-    }
 }
 
 /// The token of replies, which nobody waits for.
 const REPLY: Token = (1 << 62) - 1;
-
-impl Slots {
-    fn add(status: SlotId, plan: &Plan, outbox: &mut Outbox) -> Self {
-        let mut add = |topic: &str, qos, retain| outbox.add(SlotSpec::state(topic, qos, retain));
-        Self {
-            status,
-            outputs: plan.outputs.iter().map(|o| add(&o.topic, o.qos, o.retain)).collect(),
-            inputs: plan.inputs.iter().map(|i| add(&i.topic, i.qos, i.retain)).collect(),
-            metrics: plan.metrics_topic.as_ref().map(|topic| add(topic, plan.qos, plan.retain)),
-        }
-    }
-}
-
-fn earlier(kept: &Kept, output: &str) -> Earlier {
-    let last = kept.levels.get(output).copied().and_then(Level::from_percent);
-    Earlier { last, was_on: kept.was_on.contains(output) || last.is_some_and(Level::is_on) }
-}
-
-/// The digits after the point that a total of such pulses can have.
-fn decimals_of(per_pulse: f64) -> u8 {
-    let text = per_pulse.to_string();
-    text.split_once('.').map_or(0, |(_, digits)| digits.len().min(9) as u8)
-}
-
-/// Sea-level pressures taken earlier in this boot, for the same elevation, hold on.
-fn restore_elevations(
-    plan: &Plan,
-    state: &StateFile,
-    boot_id: &str,
-    sensors: &mut Sensors,
-    now: Stamp,
-    outbox: &mut Outbox,
-) {
-    for (index, sensor) in plan.sensors.iter().enumerate() {
-        let Some(kept) = state.kept().sea_level.get(&sensor.name) else { continue };
-        let same = crate::plan::SeaLevel::KnownElevation(kept.elevation_m) == sensor.sea_level;
-        if same && kept.boot_id == boot_id && !sensors.sea_level(index, kept.sea_level_hpa, now, outbox) {
-            log::warn!(sensor = sensor.name.as_str(), hpa = kept.sea_level_hpa; "kept sea-level pressure out of range, ignored");
-        }
-    }
-}

@@ -10,6 +10,8 @@ use serde::Serialize;
 pub struct Tally {
     started: Instant,
     connects: u64,
+    /// Configurations taken up since the start.
+    pub reloads: u64,
     online: bool,
     contradicted: bool,
     contradiction_told: bool,
@@ -31,6 +33,8 @@ pub struct Numbers {
     pub uptime_s: u64,
     /// Connections to the server.
     pub connects: u64,
+    /// Configurations taken up since the start.
+    pub reloads: u64,
     /// Successful reads.
     pub readings: u64,
     /// Failed reads.
@@ -67,6 +71,7 @@ impl Tally {
         Self {
             started,
             connects: 0,
+            reloads: 0,
             online: false,
             contradicted: false,
             contradiction_told: false,
@@ -138,6 +143,7 @@ impl Tally {
             time: now.wall.map(|wall| wall.to_string()),
             uptime_s: now.at.since(self.started).as_secs(),
             connects: self.connects,
+            reloads: self.reloads,
             readings: reads.reads,
             failures: reads.failures,
             failing: sensors.failing(),

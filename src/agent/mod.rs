@@ -1,27 +1,32 @@
 //! The whole: threads, session, signals and timers around the [`core`], supervised, with an ordered start and stop.
 //!
 //! One thread runs everything but the reading of buses, so a command goes from the socket to its line without a switch.
+//! Start and reload are one way of taking up a plan: the first has nothing before it.
 //! Start: outputs at their initial levels, then READY, then sensors and the server, whether they are there or not.
 //! Stop: outputs to their `on_exit` levels first, then what waits is sent if the server is there, then `offline`.
 
 pub mod control;
 pub mod core;
 mod metrics;
+mod polling;
+pub mod reload;
 mod supervise;
 mod timer;
 mod watch;
 
 use crate::board::Board;
 use crate::buffer::Buffer;
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
 use crate::mqtt::{self, Event, Session};
 use crate::outputs::SafeTable;
 use crate::plan::Plan;
-use crate::poll::{self, Batch, Found, Job, Poller, Report, Resource};
+use crate::poll::Job;
 use crate::state::StateFile;
 use crate::systemd::Notifier;
 use anyhow::Context;
-use std::collections::BTreeMap;
+use polling::Polling;
+use reload::{Configuration, Reloads};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +38,6 @@ use watch::Watch;
 
 /// The name, in the runtime folder, of the table of safe levels.
 pub const SAFE_TABLE: &str = "outputs.json";
-/// Batches that may wait for the agent; more are kept by the threads that made them.
-const BATCHES: usize = 64;
 /// A stop takes at most this long.
 const STOP_WITHIN: Duration = Duration::from_millis(1500);
 /// …of which what waits may take this much.
@@ -46,10 +49,8 @@ const STORE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything an agent needs.
 pub struct Setup {
-    /// What to do.
-    pub plan: Plan,
-    /// The session's options.
-    pub session: mqtt::Options,
+    /// What a reload may change.
+    pub configuration: Configuration,
     /// The board.
     pub board: Arc<dyn Board>,
     /// The source of time.
@@ -58,21 +59,24 @@ pub struct Setup {
     pub store: Box<dyn Buffer>,
     /// Notified when the store has something to take in.
     pub store_woken: Arc<Notify>,
-    /// Records of history a second.
-    pub drain_per_second: u32,
     /// The file of what outlives a restart.
     pub state_file: PathBuf,
     /// Where the table of safe levels and the control socket go, if anywhere.
     pub runtime_folder: Option<PathBuf>,
 }
 
-/// Runs the gateway until `stop` is done, then stops it in order.
+/// Runs the gateway until `stop` is done, then stops it in order; takes up another configuration when `reload` says so.
 ///
 /// # Errors
 /// The session's options are unusable, or a thread or socket of our own could not be made. Nothing that is missing outside
 /// (server, bus, chip, line) is an error.
-pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+pub async fn run(
+    setup: Setup,
+    reload: Option<reload::Source>,
+    stop: impl Future<Output = &'static str>,
+) -> anyhow::Result<()> {
     let mut agent = Agent::start(setup)?;
+    let mut reloads = Reloads::new(reload);
     give_back_memory();
     tokio::pin!(stop);
     let why = loop {
@@ -80,9 +84,10 @@ pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyh
         tokio::select! {
             why = &mut stop => break why,
             event = agent.session.event() => agent.session_event(event),
-            Some(batch) = agent.batches.recv() => agent.batch(&batch),
+            batch = agent.polling.batch() => agent.polling.take(&batch, &mut agent.core),
             input = agent.watch.ready() => agent.input_ready(input),
             Some(request) = agent.requests.recv() => control::answer(&mut agent.core, request),
+            event = reloads.event() => agent.reload_event(event),
             () = agent.store_woken.notified() => {}
             () = agent.timer.elapsed() => {}
             () = agent.clock_watch.set() => agent.clock_set(),
@@ -95,70 +100,70 @@ pub async fn run(setup: Setup, stop: impl Future<Output = &'static str>) -> anyh
 struct Agent {
     core: core::Core,
     session: Session,
+    polling: Polling,
     clock: Arc<dyn Clock>,
-    resources: Vec<Resource>,
-    /// Sensors that hang on nothing cannot block, so they need no thread.
-    inline: Poller,
-    /// What they report, reused.
-    reports: Vec<Report>,
-    batches: mpsc::Receiver<Batch>,
+    board: Arc<dyn Board>,
     watch: Watch,
     requests: mpsc::Receiver<control::Request>,
     store_woken: Arc<Notify>,
     timer: Timer,
     clock_watch: ClockWatch,
     supervisor: Supervisor,
+    runtime_folder: Option<PathBuf>,
     safe_table: Option<PathBuf>,
+    /// Filters that are ours no longer, which a server that keeps our session may still know.
+    left: BTreeSet<String>,
     // The socket's file is removed when this is dropped.
     _control: Option<control::Listener>,
 }
 
 impl Agent {
     fn start(setup: Setup) -> anyhow::Result<Self> {
-        let clean_session = setup.session.clean_session;
-        let server = setup.session.server.clone();
-        let session = Session::new(setup.session, setup.clock.clone()).context("the session cannot be set up")?;
-        let (state, damaged) = StateFile::open(&setup.state_file);
+        let Setup { configuration, board, clock, store, store_woken, state_file, runtime_folder } = setup;
+        let Configuration { plan, session, drain_per_second, .. } = configuration;
+        let (clean_session, server) = (session.clean_session, session.server.clone());
+        let session = Session::new(session, clock.clone()).context("the session cannot be set up")?;
+        let (state, damaged) = StateFile::open(&state_file);
         if let Some(error) = damaged {
             log::error!(error:% = error; "state not read, starting without it");
         }
-        let (inline, jobs) = jobs(&setup.plan);
-        let safe_table = write_safe_table(&setup.plan, &*setup.board, setup.runtime_folder.as_deref());
+        let safe_table = write_safe_table(&plan, &*board, runtime_folder.as_deref());
+        let mut polling = Polling::new(board.clone(), clock.clone());
         let parts = core::Parts {
-            board: setup.board.clone(),
-            clock: setup.clock.clone(),
-            store: setup.store,
+            board: board.clone(),
+            clock: clock.clone(),
+            store,
             state: state.written_apart(),
             boot_id: boot_id(),
-            drain_per_second: setup.drain_per_second,
+            drain_per_second,
         };
-        let core = core::Core::new(setup.plan, clean_session, parts);
+        let mut core = core::Core::idle(parts);
+        let (jobs, _) = take_up(plan, clean_session, &mut core, &polling);
         let (requests_sender, requests) = mpsc::channel(8);
-        let control = setup.runtime_folder.and_then(|folder| control::listen(&folder, requests_sender));
-        let mut supervisor = Supervisor::new(Notifier::from_environment(), server, setup.clock.now());
+        let _control = runtime_folder.as_ref().and_then(|folder| control::listen(folder, requests_sender));
+        let mut supervisor = Supervisor::new(Notifier::from_environment(), server, clock.now());
         supervisor.ready();
         tell_started(&core, supervisor.server());
-        let (sender, batches) = mpsc::channel(BATCHES);
-        let resources = start_polling(jobs, &setup.board, &setup.clock, &sender)?;
-        let inline = Poller::new(inline, setup.board, setup.clock.clone(), setup.clock.now());
         let timer = Timer::new().context("no timer")?;
         let clock_watch = ClockWatch::new().context("no timer")?;
+        polling.configure(jobs, &[]).context("a polling thread cannot be started")?;
+        let (watch, left) = (Watch::default(), BTreeSet::new());
         Ok(Self {
             core,
             session,
-            clock: setup.clock,
-            resources,
-            inline,
-            reports: Vec::new(),
-            batches,
-            watch: Watch::default(),
+            polling,
+            clock,
+            board,
+            watch,
             requests,
-            store_woken: setup.store_woken,
+            store_woken,
             timer,
             clock_watch,
             supervisor,
+            runtime_folder,
             safe_table,
-            _control: control,
+            left,
+            _control,
         })
     }
 
@@ -168,25 +173,23 @@ impl Agent {
         if self.core.deadline().is_some_and(|at| now >= at) {
             self.core.tick();
         }
-        self.look_after_buses(now);
-        if self.core.take_read_all() {
-            self.resources.iter().for_each(Resource::read_now);
-            self.inline.read_now(now);
-        }
-        self.read_inline(now);
+        self.polling.turn(now, &mut self.core);
         self.core.pump(&mut self.session);
         self.watch.follow(self.core.inputs());
         self.supervisor.turn(now, &self.core, self.session.is_connected());
-        let sensors = self.resources.iter().map(Resource::deadline).min();
         let core = [self.core.deadline(), self.core.pump_deadline()];
-        let all = core.into_iter().chain([sensors, self.inline.due(), self.supervisor.deadline()]);
+        let all = core.into_iter().chain([self.polling.deadline(), self.supervisor.deadline()]);
         self.timer.set(all.flatten().min());
     }
 
     fn session_event(&mut self, event: Event) {
         match event {
-            Event::Connected { .. } => {
+            Event::Connected { session_present } => {
                 self.core.connected(&mut self.session);
+                let left = std::mem::take(&mut self.left);
+                if session_present {
+                    self.session.unsubscribe(&left.iter().map(String::as_str).collect::<Vec<_>>());
+                }
                 let filters: Vec<_> = self.core.subscriptions().collect();
                 self.session.subscribe(&filters);
             }
@@ -207,45 +210,48 @@ impl Agent {
         self.core.clock_set();
     }
 
-    fn read_inline(&mut self, now: Instant) {
-        if self.inline.due().is_some_and(|due| now >= due) {
-            let mut reports = std::mem::take(&mut self.reports);
-            self.inline.run(now, |_, _| (), |report| reports.push(report));
-            self.core.samples(&reports);
-            reports.clear();
-            self.reports = reports;
+    fn reload_event(&mut self, event: reload::Event) {
+        match event {
+            reload::Event::Begun => self.supervisor.reloading(),
+            reload::Event::Read(Ok(configuration)) => self.reload(*configuration),
+            reload::Event::Read(Err(refusal)) => self.supervisor.refused(refusal),
         }
     }
 
-    fn batch(&mut self, batch: &Batch) {
-        self.take_batch(batch);
-        while let Ok(batch) = self.batches.try_recv() {
-            self.take_batch(&batch);
+    /// Takes up another configuration: what is the same goes on as if nothing had happened.
+    fn reload(&mut self, new: Configuration) {
+        let Configuration { plan, session, limits, flush_every, drain_per_second } = new;
+        let server = session.server.clone();
+        // What was measured until now is the old plan's.
+        self.polling.take_all(&mut self.core);
+        let (jobs, configured) = take_up(plan, session.clean_session, &mut self.core, &self.polling);
+        if let Err(error) = self.polling.configure(jobs, &configured.read_now) {
+            log::error!(error:%; "a polling thread cannot be started, its sensors are not read until a reload can start it");
         }
+        self.core.limit(limits, flush_every, drain_per_second);
+        let reconnects = self.configure_session(session, &configured);
+        self.safe_table = write_safe_table(self.core.plan(), &*self.board, self.runtime_folder.as_deref());
+        self.core.reloaded();
+        configured.differences.tell(reconnects);
+        self.supervisor.reloaded(server);
+        give_back_memory();
     }
 
-    fn take_batch(&mut self, batch: &Batch) {
-        let Some(dropped) = self.resources[batch.resource].reported(batch) else { return };
-        self.core.reports_dropped(dropped);
-        self.core.samples(&batch.reports);
+    /// Whether it has to connect anew.
+    fn configure_session(&mut self, options: mqtt::Options, configured: &core::Configured) -> bool {
+        let gone: Vec<_> = configured.unsubscribe.iter().map(String::as_str).collect();
+        let added: Vec<_> = configured.subscribe.iter().map(|(filter, qos)| (filter.as_str(), *qos)).collect();
+        self.left.retain(|filter| !added.iter().any(|(wanted, _)| wanted == filter));
+        self.left.extend(configured.unsubscribe.iter().cloned());
+        let reconnects = self.session.reconfigure(options);
+        self.session.unsubscribe(&gone);
+        self.session.subscribe(&added);
+        reconnects
     }
 
     fn input_ready(&mut self, input: usize) {
         self.core.input_ready(input);
         self.watch.read(input);
-    }
-
-    fn look_after_buses(&mut self, now: Instant) {
-        for resource in &mut self.resources {
-            match resource.look(now) {
-                Some(Found::Hanging(sensor)) => supervise::tell_hanging(resource, sensor, &mut self.core),
-                Some(Found::OpenedAnew) => {
-                    log::warn!(bus = resource.name(); "another adapter has come, the bus is opened anew; the thread that hangs is left behind");
-                }
-                None => {}
-            }
-        }
-        self.core.buses_hanging(self.resources.iter().filter(|resource| resource.is_hanging()).count());
     }
 
     /// Outputs first; then what waits; then `offline`; and what the server did not take is stored.
@@ -255,10 +261,8 @@ impl Agent {
         self.core.shutdown();
         let begun = self.clock.now();
         // What was read before the stop is not lost with its channel. Nothing it says moves an output any more.
-        while let Ok(batch) = self.batches.try_recv() {
-            self.take_batch(&batch);
-        }
-        self.resources.clear();
+        self.polling.take_all(&mut self.core);
+        self.polling.end();
         // Whether it has all gone or the time is over, what is left is counted below.
         let _ = tokio::time::timeout(FLUSH_WITHIN, self.flush()).await;
         let rest = STOP_WITHIN.saturating_sub(self.clock.now().since(begun));
@@ -320,31 +324,18 @@ fn tell_started(core: &core::Core, server: &mqtt::Server) {
     log::info!(version, gateway, server:%, sensors, inputs, outputs; "started");
 }
 
-/// The plan's sensors: those that hang on nothing, and the others by what they hang on.
-fn jobs(plan: &Plan) -> (Vec<Job>, BTreeMap<String, Vec<Job>>) {
-    let (mut inline, mut resources) = (Vec::new(), BTreeMap::<String, Vec<Job>>::new());
-    for (sensor, planned) in plan.sensors.iter().enumerate() {
-        let job = Job::new(sensor, planned);
-        match &planned.place {
-            None => inline.push(job),
-            Some(place) => resources.entry(place.bus.display().to_string()).or_default().push(job),
-        }
-    }
-    (inline, resources)
-}
-
-fn start_polling(
-    jobs: BTreeMap<String, Vec<Job>>,
-    board: &Arc<dyn Board>,
-    clock: &Arc<dyn Clock>,
-    batches: &mpsc::Sender<Batch>,
-) -> anyhow::Result<Vec<Resource>> {
-    let start = clock.now();
-    let threads = jobs.into_iter().enumerate().map(|(number, (name, jobs))| {
-        let (board, clock, batches) = (board.clone(), clock.clone(), batches.clone());
-        Resource::start(poll::Parts { number, name, jobs, board, clock, start, batches })
-    });
-    threads.collect::<Result<_, _>>().context("a polling thread cannot be started")
+/// Takes up a plan, at the start and in a reload; gives what is to be polled from now on.
+fn take_up(
+    plan: Plan,
+    clean_session: bool,
+    core: &mut core::Core,
+    polling: &Polling,
+) -> (Vec<Arc<Job>>, core::Configured) {
+    let numbers = core.number(&plan);
+    let jobs = numbers.iter().zip(&plan.sensors).map(|(number, sensor)| Arc::new(Job::new(*number, sensor)));
+    let jobs: Vec<_> = jobs.collect();
+    let configured = core.configure(plan, clean_session, &numbers, &polling.compare(&jobs));
+    (jobs, configured)
 }
 
 /// What `board2mqtt safe` works from when this process has died. Failing to write it is told, and no reason not to run.

@@ -1,11 +1,13 @@
-//! What keeps the agent honest: the watchdog, the status line, and hanging reads.
+//! What keeps the agent honest: the watchdog, the status line, the word of a reload, and hanging reads.
 
 use super::core::Core;
+use super::reload::Refusal;
 use crate::clock::Instant;
 use crate::mqtt::Server;
 use crate::poll::Resource;
 use crate::sample::{Failure, Reason};
 use crate::systemd::Notifier;
+use std::fmt;
 use std::time::Duration;
 
 /// How often the status line is looked at while nothing else happens.
@@ -16,7 +18,9 @@ pub struct Supervisor {
     notifier: Notifier,
     server: Server,
     cause: Option<String>,
-    /// The cause is another one, and not told yet.
+    /// Why the last configuration was not taken up.
+    refusal: Option<Refusal>,
+    /// Cause or refusal is another one, and not told yet.
     news: bool,
     connected: bool,
     failing: usize,
@@ -29,7 +33,8 @@ impl Supervisor {
     pub fn new(notifier: Notifier, server: Server, now: Instant) -> Self {
         let next_feed = notifier.watchdog_interval().map(|_| now);
         let next_status = notifier.is_present().then_some(now);
-        Self { notifier, server, cause: None, news: false, connected: false, failing: 0, next_feed, next_status }
+        let (cause, refusal) = (None, None);
+        Self { notifier, server, cause, refusal, news: false, connected: false, failing: 0, next_feed, next_status }
     }
 
     /// The server of the STATUS line.
@@ -39,6 +44,26 @@ impl Supervisor {
 
     /// Outputs stand at their initial levels.
     pub fn ready(&mut self) {
+        self.notifier.ready();
+    }
+
+    /// Another configuration is being read.
+    pub fn reloading(&mut self) {
+        self.notifier.reloading();
+    }
+
+    /// It is taken up.
+    pub fn reloaded(&mut self, server: Server) {
+        if self.server != server {
+            (self.server, self.cause) = (server, None);
+        }
+        (self.refusal, self.news) = (None, true);
+        self.notifier.ready();
+    }
+
+    /// It is not, and the one before goes on.
+    pub fn refused(&mut self, refusal: Refusal) {
+        (self.refusal, self.news) = (Some(refusal), true);
         self.notifier.ready();
     }
 
@@ -82,7 +107,18 @@ impl Supervisor {
             (None, false) => format!("connecting to {}", self.server),
         };
         let waiting = core.outbox().waiting();
-        format!("{session}; {} of {sensors} sensors ok; {waiting} readings waiting", sensors - self.failing)
+        let refused = self.refusal.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{refused}{session}; {} of {sensors} sensors ok; {waiting} readings waiting", sensors - self.failing)
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// As the beginning of the status line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults {
+            0 | 1 => write!(f, "reload refused: {}; ", self.first),
+            more => write!(f, "reload refused, {more} faults, the first: {}; ", self.first),
+        }
     }
 }
 
@@ -92,6 +128,8 @@ pub fn tell_hanging(resource: &Resource, hanging: usize, core: &mut Core) {
     for sensor in resource.sensors() {
         let detail = if sensor == hanging {
             format!("the read on {bus} does not end, the bus or the chip hangs")
+        } else if name.is_empty() {
+            format!("{bus} is held by the read of a sensor that is gone")
         } else {
             format!("{bus} is held by the sensor `{name}`")
         };

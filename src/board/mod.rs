@@ -30,6 +30,11 @@ pub trait Board: Send + Sync {
         None
     }
 
+    /// The handle behind a simulated board.
+    fn control(&self) -> Option<simulated::Control> {
+        None
+    }
+
     /// The adapter behind a bus's path now, for as long as the path leads to it; `None` where there is none, or where nobody
     /// can tell. Never blocks.
     fn adapter(&self, bus: &Path) -> Option<Adapter> {

@@ -108,6 +108,11 @@ impl Test {
         records.iter().map(|record| record.value as u32).collect()
     }
 
+    fn limit(&mut self, limits: Limits) {
+        self.store().limit(limits, Duration::from_secs(5));
+        self.settle();
+    }
+
     fn share(&mut self, max: usize) -> Vec<u32> {
         let values = self.peek(max);
         self.store().forget_peeked();
@@ -225,6 +230,48 @@ fn of_what_is_too_much_only_the_wanted_end_is_kept() {
             };
             assert_eq!(kept, expected.collect::<Vec<_>>());
         }
+    }
+}
+
+#[test]
+fn other_limits_hold_at_once_and_cost_only_what_is_beyond_them() {
+    for make in ALL {
+        for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+            let mut test = Test::new(make, WIDE);
+            (0..300).for_each(|tens| test.keep(tens * 10..tens * 10 + 10));
+            let [narrow, wide] = [64 * 1024, WIDE.max_size].map(|max_size| Limits { max_size, overflow, ..WIDE });
+            test.limit(wide);
+            assert_eq!(test.store().contents().waiting, 3_000, "there is room for all");
+            test.limit(narrow);
+            (300..400).for_each(|tens| test.keep(tens * 10..tens * 10 + 10));
+            let contents = test.store().contents();
+            assert!(contents.dropped > 500 && contents.waiting > 500, "{contents:?}");
+            assert_eq!(contents.waiting as u64 + contents.dropped, 4_000);
+            test.limit(wide);
+            test.keep(4_000..5_000);
+            assert_eq!(test.store().contents().dropped, contents.dropped, "there is room again");
+            let kept = test.drain();
+            assert_eq!(kept.len(), contents.waiting + 1_000);
+            assert!(kept.is_sorted() && kept.ends_with(&(4_000..5_000).collect::<Vec<_>>()));
+            let expected = match overflow {
+                Overflow::DropOldest => contents.dropped as u32,
+                Overflow::DropNewest => 0,
+            };
+            assert_eq!(kept[0], expected);
+        }
+    }
+}
+
+#[test]
+fn another_age_is_the_measure_from_then_on() {
+    for make in ALL {
+        let mut test = Test::new(make, WIDE);
+        test.keep(0..2);
+        test.pass(1_000_000);
+        test.keep(2..4);
+        test.limit(Limits { max_age: Duration::from_secs(500), ..WIDE });
+        assert_eq!(test.store().contents().dropped, 2);
+        assert_eq!(test.drain(), [2, 3]);
     }
 }
 

@@ -10,6 +10,7 @@ use super::queue::{Queue, capacity};
 use super::{Buffer, Contents, Limits, Moment, Record, Ticket};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A bounded queue of records in memory.
 pub struct Memory {
@@ -31,6 +32,10 @@ impl Memory {
     pub fn of(records: usize, limits: Limits) -> Self {
         let max_size = super::queue::bytes(records);
         Self::new(Limits { max_size, ..limits })
+    }
+
+    fn shed(&mut self) {
+        self.dropped += self.queue.shed(capacity(self.limits.max_size), self.limits.overflow);
     }
 }
 
@@ -55,7 +60,7 @@ impl Buffer for Memory {
         for ticket in tickets {
             self.queue.release(ticket);
         }
-        self.dropped += self.queue.shed(capacity(self.limits.max_size), self.limits.overflow);
+        self.shed();
     }
 
     fn forget(&mut self, tickets: Range<Ticket>) {
@@ -91,6 +96,11 @@ impl Buffer for Memory {
 
     fn deadline(&self) -> Option<u64> {
         None
+    }
+
+    fn limit(&mut self, limits: Limits, _: Duration) {
+        self.limits = limits;
+        self.shed();
     }
 
     fn finish(&mut self) {}

@@ -134,6 +134,8 @@ pub trait Buffer: Send {
     fn turn(&mut self, now: Moment);
     /// The uptime in milliseconds at which [`Buffer::turn`] has something to do that nothing else announces.
     fn deadline(&self) -> Option<u64>;
+    /// Goes on under other limits: what is too much for them goes as they say.
+    fn limit(&mut self, limits: Limits, flush_every: Duration);
     /// The process is going to end: everything is written now.
     fn finish(&mut self);
     /// Whether an answer of the disk is worth waiting for before the process ends.

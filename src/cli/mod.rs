@@ -7,6 +7,7 @@ mod demo;
 mod drivers;
 mod probe;
 mod read;
+mod reload;
 mod run;
 mod safe;
 mod set;
@@ -14,6 +15,7 @@ mod setup;
 mod table;
 mod topics;
 
+use crate::config::{Diagnostic, Report, Severity};
 use crate::systemd;
 use arguments::{Arguments, Subcommand};
 use log::LevelFilter;
@@ -35,8 +37,37 @@ enum Failed {
     AtRunTime(anyhow::Error),
     /// Exit status 2; what is wrong with an argument, and what is allowed.
     Usage(String),
-    /// Exit status 78; what is wrong, ready to be shown.
-    Configuration(String),
+    /// Exit status 78.
+    Configuration(Refused),
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug)]
+struct Refused {
+    /// All of it, ready to be shown.
+    text: String,
+    /// The first fault, in one line.
+    first: String,
+    /// How many there are.
+    faults: usize,
+}
+
+impl From<Report> for Refused {
+    fn from(report: Report) -> Self {
+        let is_fault = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Fault;
+        let first = report.diagnostics.iter().find(is_fault).cloned();
+        let faults = report.diagnostics.iter().filter(is_fault).count();
+        let first = report.source.report(first.into_iter().collect()).to_string();
+        let first = first.lines().next().unwrap_or_default().to_owned();
+        Self { text: report.to_string(), first, faults }
+    }
+}
+
+impl From<String> for Refused {
+    /// One fault.
+    fn from(text: String) -> Self {
+        Self { first: text.lines().next().unwrap_or_default().to_owned(), text, faults: 1 }
+    }
 }
 
 impl From<anyhow::Error> for Failed {
@@ -71,8 +102,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             tell(&format!("board2mqtt: {wrong}"));
             ExitCode::from(USAGE)
         }
-        Err(Failed::Configuration(report)) => {
-            tell(report.trim_end());
+        Err(Failed::Configuration(refused)) => {
+            tell(refused.text.trim_end());
             ExitCode::from(BAD_CONFIGURATION)
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Failed;
 use super::arguments::Arguments;
-use crate::agent;
+use crate::agent::{self, reload::Configuration};
 use crate::board::{Board, linux, raspberry_pi, simulated};
 use crate::buffer::disk::{self, Disk};
 use crate::buffer::memory::Memory;
@@ -47,8 +47,7 @@ pub struct Checked {
 /// # Errors
 /// Every fault at once, ready to be shown.
 pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
-    let path =
-        config::locate(arguments.config.as_deref()).map_err(|report| Failed::Configuration(report.to_string()))?;
+    let path = config::locate(arguments.config.as_deref()).map_err(|report| Failed::Configuration(report.into()))?;
     load_file(&path)
 }
 
@@ -57,7 +56,7 @@ pub fn load(arguments: &Arguments) -> Result<Checked, Failed> {
 /// # Errors
 /// As for [`load`].
 pub fn load_file(path: &Path) -> Result<Checked, Failed> {
-    let environment = environment(std::env::vars_os()).map_err(Failed::Configuration)?;
+    let environment = environment(std::env::vars_os()).map_err(|wrong| Failed::Configuration(wrong.into()))?;
     check(path, config::load(path, environment.into_iter()))
 }
 
@@ -76,7 +75,7 @@ fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(S
 /// # Errors
 /// As for [`load`].
 pub fn check(path: &Path, loaded: Result<config::Loaded, config::Report>) -> Result<Checked, Failed> {
-    let judged = plan::judge(loaded).map_err(|report| Failed::Configuration(report.to_string()))?;
+    let judged = plan::judge(loaded).map_err(|report| Failed::Configuration(report.into()))?;
     let plan::Judged { config, plan, source, warnings } = judged;
     let warnings = warnings.into_iter().map(|warning| source.report(vec![warning]).to_string()).collect();
     Ok(Checked { path: path.to_owned(), config, plan, source, warnings })
@@ -87,14 +86,14 @@ pub fn check(path: &Path, loaded: Result<config::Loaded, config::Report>) -> Res
 /// # Errors
 /// A simulated board's script or trace is unusable.
 pub fn board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Board>, Failed> {
-    Ok(match checked.config.board {
+    Ok(match *checked.config.board {
         BoardKind::Auto => raspberry_pi::auto(clock.clone()),
         BoardKind::RaspberryPi => Arc::new(raspberry_pi::RaspberryPi::new(clock.clone())),
         BoardKind::Linux => Arc::new(linux::Linux::new(clock.clone())),
         BoardKind::Simulated => {
             let trace = checked.config.simulated.trace.as_ref();
             let trace = trace.map(|target| simulated::Trace::open(&target.value)).transpose();
-            let trace = trace.map_err(|failure| Failed::Configuration(failure.to_string()))?;
+            let trace = trace.map_err(|failure| Failed::Configuration(failure.to_string().into()))?;
             Arc::new(simulated_board(checked, script(checked)?, trace, clock)?)
         }
     })
@@ -105,7 +104,7 @@ pub fn board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Board>
 /// # Errors
 /// The script is unusable.
 pub fn check_board(checked: &Checked, clock: &Arc<dyn Clock>) -> Result<(), Failed> {
-    match checked.config.board {
+    match *checked.config.board {
         BoardKind::Simulated => simulated_board(checked, script(checked)?, None, clock).map(drop),
         BoardKind::Auto | BoardKind::RaspberryPi | BoardKind::Linux => Ok(()),
     }
@@ -135,7 +134,7 @@ pub fn board_of(kind: &str, trace: Option<&str>) -> anyhow::Result<Arc<dyn Board
 }
 
 fn unusable(error: simulated::ScriptError) -> Failed {
-    Failed::Configuration(error.to_string())
+    Failed::Configuration(error.to_string().into())
 }
 
 /// The simulated board with a model for every configured sensor and a line for every input.
@@ -148,6 +147,11 @@ pub fn simulated_board(
     trace: Option<simulated::Trace>,
     clock: &Arc<dyn Clock>,
 ) -> Result<simulated::Simulated, Failed> {
+    simulated::Simulated::new(simulated_parts(checked), script, trace, clock.clone()).map_err(unusable)
+}
+
+/// What a simulated board of this configuration is made of.
+pub fn simulated_parts(checked: &Checked) -> simulated::Parts {
     let sensors = checked.plan.sensors.iter().filter_map(|sensor| {
         let place = sensor.place.clone()?;
         Some(simulated::SimulatedSensor { name: sensor.name.clone(), place, driver: sensor.driver.name })
@@ -157,8 +161,7 @@ pub fn simulated_board(
         line: input.spec.line.clone(),
         active: input.spec.active,
     });
-    let parts = simulated::Parts { sensors: sensors.collect(), inputs: inputs.collect() };
-    simulated::Simulated::new(parts, script, trace, clock.clone()).map_err(unusable)
+    simulated::Parts { sensors: sensors.collect(), inputs: inputs.collect() }
 }
 
 /// Everything the agent needs.
@@ -211,12 +214,15 @@ fn limits(buffer: &config::Buffer) -> Limits {
 /// The session of the configuration; reads the password.
 ///
 /// # Errors
-/// There is none, which no restart mends.
+/// There is none, or no session can be made of it, which no restart mends.
 pub fn session(checked: &Checked) -> Result<mqtt::Options, Failed> {
-    plan::session(&checked.config).map_err(|error| {
+    let options = plan::session(&checked.config).map_err(|error| {
         let fault = error.diagnostic(&checked.config);
-        Failed::Configuration(checked.source.report(vec![fault]).to_string())
-    })
+        Failed::Configuration(checked.source.report(vec![fault]).into())
+    })?;
+    let unusable = |error: mqtt::OptionsError| Failed::Configuration(format!("[mqtt]: {error}").into());
+    options.validate().map_err(unusable)?;
+    Ok(options)
 }
 
 /// The same on a given board, with a given store.
@@ -227,21 +233,25 @@ pub fn agent_on(
     clock: Arc<dyn Clock>,
     store: Store,
 ) -> agent::Setup {
-    let buffer = &checked.config.buffer;
-    let beside_the_buffer = || buffer.path.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let beside_the_buffer = || checked.config.buffer.path.as_deref().and_then(Path::parent).map(Path::to_owned);
     let state_folder =
         systemd::state_directory().or_else(beside_the_buffer).unwrap_or_else(|| PathBuf::from(STATE_FOLDER));
     agent::Setup {
-        plan: checked.plan,
-        session,
+        configuration: configuration(checked, session),
         board,
         clock,
         store: store.buffer,
         store_woken: store.woken,
-        drain_per_second: buffer.drain_per_second,
         state_file: state_folder.join(STATE_FILE),
         runtime_folder: runtime_folders().into_iter().find(|folder| is_writable(folder)),
     }
+}
+
+/// What a reload may change.
+pub fn configuration(checked: Checked, session: mqtt::Options) -> Configuration {
+    let buffer = &checked.config.buffer;
+    let (limits, flush_every, drain_per_second) = (limits(buffer), buffer.flush_every, buffer.drain_per_second);
+    Configuration { plan: checked.plan, session, limits, flush_every, drain_per_second }
 }
 
 /// Where the daemon and the other subcommands may meet: systemd's runtime directory; without one the unit's, then the

@@ -144,9 +144,10 @@ pub(super) fn topics(root: &View<'_>) -> Topics {
 }
 
 /// `board.kind`
-pub(super) fn board(root: &View<'_>) -> BoardKind {
+pub(super) fn board(root: &View<'_>) -> Located<BoardKind> {
     let kinds = [BoardKind::Auto, BoardKind::RaspberryPi, BoardKind::Linux, BoardKind::Simulated];
-    root.table_or_empty("board").choice("kind", kinds)
+    let table = root.table_or_empty("board");
+    Located { value: table.choice("kind", kinds), origin: table.at("kind") }
 }
 
 /// `[simulated]`

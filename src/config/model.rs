@@ -55,7 +55,7 @@ pub struct Config {
     /// `[metrics] interval`
     pub metrics_interval: Duration,
     /// `board.kind`
-    pub board: BoardKind,
+    pub board: Located<BoardKind>,
     /// `[simulated]`
     pub simulated: Simulated,
     /// `[buffer]`

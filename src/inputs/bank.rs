@@ -101,18 +101,27 @@ impl Cell {
         Self { spec, open: None, counter, failure: None, failures: 0, retry_at: now, told: None, due, publish_at: now }
     }
 
+    /// Whether an input with that specification goes on with the open line.
+    fn keeps_line(&self, spec: &Spec) -> bool {
+        let request = |spec: &Spec| (spec.name.clone(), spec.line.clone(), spec.active, spec.bias, spec.edges());
+        request(&self.spec) == request(spec)
+    }
+
     /// Goes on under another specification: with the open line if that is the same, with the total if its unit is.
     fn adopt(self, spec: Spec, now: Instant) -> Self {
+        if self.spec == spec {
+            return self;
+        }
         let mut new = Self::new(spec, now);
         let counts = self.spec.count.as_ref().zip(new.spec.count.as_ref());
         let same_unit = counts.is_some_and(|(old, new)| old.unit == new.unit);
         if let (true, Some(old), Some(counter)) = (same_unit, &self.counter, &mut new.counter) {
             counter.restore(old.total());
         }
-        let request = |spec: &Spec| (spec.line.clone(), spec.active, spec.bias, spec.edges());
-        if request(&self.spec) == request(&new.spec) {
+        if self.keeps_line(&new.spec) {
             new.open = self.open;
             (new.failure, new.failures, new.retry_at) = (self.failure, self.failures, self.retry_at);
+            new.told = self.told;
         }
         if let Some(open) = &mut new.open {
             open.debounce.restand(new.spec.debounce);
@@ -208,18 +217,19 @@ impl Inputs {
     ///
     /// Totals start at zero until [`Inputs::restore`]; the first [`Inputs::changes`] gives every state there is.
     pub fn open(specs: Vec<Spec>, board: Arc<dyn Board>, now: Stamp) -> Self {
-        let cells = specs.into_iter().map(|spec| Cell::new(spec, now.at)).collect();
-        let mut inputs = Self {
-            board,
-            cells,
-            changes: Vec::new(),
-            edges: Vec::with_capacity(BATCH),
-            lost: 0,
-            openings: 0,
-            now: now.at,
-        };
-        inputs.tick(now);
+        let (cells, changes, edges) = (Vec::new(), Vec::new(), Vec::with_capacity(BATCH));
+        let mut inputs = Self { board, cells, changes, edges, lost: 0, openings: 0, now: now.at };
+        inputs.reconfigure(specs, now);
         inputs
+    }
+
+    /// Closes the lines that no input of `specs` goes on with, so that others may have them.
+    pub fn let_go(&mut self, specs: &[Spec]) {
+        for cell in &mut self.cells {
+            if !specs.iter().any(|spec| cell.keeps_line(spec)) {
+                cell.open = None;
+            }
+        }
     }
 
     /// Replaces the specifications: an input whose line is the same stays open and keeps its total; if no more than

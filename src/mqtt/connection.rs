@@ -6,6 +6,7 @@
 //! What each packet of the server leads to is in `incoming`.
 
 use super::alarm::Alarm;
+use super::asks::Asks;
 use super::encode;
 use super::failure::{Class, Failure};
 use super::transport::{Opened, READ_CHUNK, Stream};
@@ -14,7 +15,7 @@ use super::{Event, Outgoing, PublishError, Statistics, Token};
 use crate::clock::{Clock, Instant};
 use crate::topic::QoS;
 use bytes::{Buf, BytesMut};
-use rumqttc::{Packet, SubscribeFilter};
+use rumqttc::Packet;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
@@ -28,10 +29,6 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub(super) const MAX_BACKLOG: usize = 1024 * 1024;
 /// A buffer that has held more is given back once it is empty.
 const KEEP_BUFFER: usize = 128 * 1024;
-/// Bytes of filters in one SUBSCRIBE; some servers limit what they accept.
-const SUBSCRIBE_CHUNK: usize = 4 * 1024;
-/// Filters in one SUBSCRIBE; some cloud services take no more.
-const SUBSCRIBE_FILTERS: usize = 8;
 
 /// What the transport said when a write failed; reading goes on, for the acks that were on their way.
 type WriteError = io::Error;
@@ -49,8 +46,8 @@ pub(super) struct Connection {
     unflushed: bool,
     write_error: Option<WriteError>,
     pub(super) window: Window,
-    /// Subscriptions that found no id free.
-    unasked: VecDeque<SubscribeFilter>,
+    /// Subscriptions that found no id free, and their ends.
+    asks: Asks,
     /// Events of a packet that had several.
     pub(super) events: VecDeque<Event>,
     keep_alive: Duration,
@@ -63,6 +60,8 @@ pub(super) struct Connection {
     waits: bool,
     /// What remains to be said is said and acked; messages are neither taken nor acked any more.
     pub(super) closing: bool,
+    /// Until then, where nobody else looks at the time.
+    close_by: Option<Instant>,
 }
 
 /// How a connection turns a transport's error into words.
@@ -91,7 +90,7 @@ impl Connection {
             unflushed: false,
             write_error: None,
             window: Window::new(now, opened.session_present),
-            unasked: VecDeque::new(),
+            asks: Asks::default(),
             events: VecDeque::new(),
             keep_alive,
             awaits_pong: false,
@@ -100,12 +99,13 @@ impl Connection {
             waited: now,
             waits: false,
             closing: false,
+            close_by: None,
         }
     }
 
     /// How many more publishes at `qos` fit; none above QoS 0 while subscriptions wait for ids, as those go first.
     pub fn room(&self, qos: QoS) -> usize {
-        if self.unasked.is_empty() || qos == QoS::AtMostOnce { self.window.room(qos) } else { 0 }
+        if self.asks.is_empty() || qos == QoS::AtMostOnce { self.window.room(qos) } else { 0 }
     }
 
     /// Bytes that wait to be written.
@@ -141,38 +141,33 @@ impl Connection {
 
     /// Asks for `filters`, in as many packets as it takes.
     pub fn subscribe(&mut self, filters: &[(&str, QoS)]) {
-        let filter = |(path, qos): &(&str, QoS)| {
-            let qos = rumqttc::qos(qos.level()).expect("a level of 0 to 2");
-            SubscribeFilter::new((*path).to_owned(), qos)
-        };
-        self.unasked.extend(filters.iter().map(filter));
+        self.asks.subscribe(filters);
         self.ask();
     }
 
-    /// Sends as many of the subscriptions that wait as there are ids for.
+    /// Asks to hear `filters` no longer.
+    pub fn unsubscribe(&mut self, filters: &[&str]) {
+        self.asks.unsubscribe(filters);
+        self.ask();
+    }
+
+    /// Sends as much of what is to be asked as there are ids for.
     pub(super) fn ask(&mut self) {
-        while !self.unasked.is_empty() {
-            let mut bytes = 0;
-            let fits = |filter: &&SubscribeFilter| {
-                bytes += filter.path.len();
-                bytes <= SUBSCRIBE_CHUNK
-            };
-            let count = self.unasked.iter().take(SUBSCRIBE_FILTERS).take_while(fits).count().max(1);
-            let filters = self.unasked.drain(..count).collect();
-            match self.window.subscribe(filters, self.clock.now()) {
-                Ok(subscribe) => self.put(&Packet::Subscribe(subscribe)),
-                Err(filters) => {
-                    filters.into_iter().rev().for_each(|filter| self.unasked.push_front(filter));
-                    return;
-                }
-            }
+        while let Some(packet) = self.asks.next(&mut self.window, self.clock.now()) {
+            self.put(&packet);
         }
+    }
+
+    /// As [`Connection::finish`], given up at `deadline`.
+    pub fn leave(&mut self, status_topic: &str, deadline: Instant) {
+        self.finish(status_topic);
+        self.close_by = Some(deadline);
     }
 
     /// Says `offline` and lets everything be acked; [`Connection::poll`] is ready with `None` when all is said.
     pub fn finish(&mut self, status_topic: &str) {
         self.closing = true;
-        self.unasked.clear();
+        self.asks.clear();
         let offline =
             Outgoing { topic: status_topic, payload: super::OFFLINE.as_bytes(), qos: QoS::AtLeastOnce, retain: true };
         // The part of the circle that publishes may not use has an id for it; where it has none the will says it.
@@ -271,7 +266,7 @@ impl Connection {
 
     /// When something has to be done even if nothing happens.
     fn deadline(&self) -> Instant {
-        [self.silent_at(), self.ping_at(), self.stalled_at(), self.window.overdue(self.waited)]
+        [self.silent_at(), self.ping_at(), self.stalled_at(), self.window.overdue(self.waited), self.close_by]
             .into_iter()
             .flatten()
             .min()
@@ -307,6 +302,8 @@ impl Connection {
             format!("the server took nothing for {ACK_TIME_OUT:?}")
         } else if passed(self.window.overdue(self.waited)) {
             format!("the server acknowledged nothing for {ACK_TIME_OUT:?}")
+        } else if passed(self.close_by) {
+            "the server did not acknowledge everything in time".to_owned()
         } else {
             return Ok(());
         };

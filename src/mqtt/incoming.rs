@@ -51,7 +51,10 @@ impl Connection {
             }
             Packet::SubAck(ack) => self.take_suback(&ack),
             Packet::PingResp => self.awaits_pong = false,
-            Packet::UnsubAck(_) => {}
+            Packet::UnsubAck(ack) => {
+                self.window.unsuback(ack.pkid, self.received);
+                self.ask();
+            }
             other => {
                 let kind = format!("{other:?}");
                 let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();

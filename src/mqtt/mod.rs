@@ -10,13 +10,14 @@
 //! - its TLS feature pins an old certificate verifier; here the `ClientConfig` is our own.
 //!
 //! Top to bottom: `session` (the pauses, attempts and connections of one server), `connection` (one accepted connection:
-//! two buffers and four deadlines), `incoming` (what each packet leads to), `window` (packet ids, tokens, acks), `encode` (PUBLISH), `transport` (bytes to and
-//! from the server, up to CONNACK), `resolver` (names), `tls` (what is trusted), `failure` (what went wrong, in words), `reconnect` (how long
+//! two buffers and four deadlines), `incoming` (what each packet leads to), `window` (packet ids, tokens, acks), `asks` (SUBSCRIBE and its end),
+//! `encode` (PUBLISH), `transport` (bytes to and from the server, up to CONNACK), `resolver` (names), `tls` (what is trusted), `failure` (what went wrong, in words), `reconnect` (how long
 //! to wait), `alarm` (one timer).
 //!
 //! It keeps no message: what is not acked when a connection ends is the caller's to send again.
 
 mod alarm;
+mod asks;
 mod connection;
 mod encode;
 mod failure;

@@ -67,6 +67,11 @@ impl Backoff {
         Self { min, max, failures: 0, short: [None; TAKEOVERS], asked_at_once: false }
     }
 
+    /// Other pauses from the next one on; what was learnt stays.
+    pub fn set_limits(&mut self, min: Duration, max: Duration) {
+        (self.min, self.max) = (min, max);
+    }
+
     /// The pause after `ending` at `now`; `random` is in 0..1.
     pub fn pause(&mut self, ending: Ending, now: Instant, random: f64) -> Duration {
         self.note(ending, now);

@@ -3,6 +3,8 @@
 //! Everything that lasts is a field, so [`Session::event`] can be dropped at any await and called again: an attempt goes
 //! on where it was. What is published between two calls leaves in one write.
 
+mod reconfigure;
+
 use super::alarm::Alarm;
 use super::connection::{Connection, Turn};
 use super::encode::MAX_STRING;
@@ -27,9 +29,18 @@ const MAX_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
 type Attempt = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>;
 
 enum Phase {
-    Pause { until: Instant },
+    Pause {
+        until: Instant,
+    },
     Attempt(Attempt),
-    Connected { connection: Box<Connection>, since: Instant },
+    Connected {
+        connection: Box<Connection>,
+        since: Instant,
+    },
+    /// On the way to other options: acks are taken, nothing else.
+    Leaving {
+        connection: Box<Connection>,
+    },
     Closed,
 }
 
@@ -44,6 +55,8 @@ pub struct Session {
     resolver: Arc<Resolver>,
     delivered: BTreeSet<u16>,
     statistics: Statistics,
+    /// A connection that everything was said on but DISCONNECT.
+    goodbye: Option<Box<Connection>>,
     /// The cause that was logged last, while there is no connection.
     told: Option<String>,
     /// The last attempt failed because of the date.
@@ -53,18 +66,18 @@ pub struct Session {
 impl Session {
     /// A session that starts its first attempt with the first [`Session::event`]. Files are read then, not now.
     pub fn new(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OptionsError> {
-        validate(&options)?;
-        let tls = matches!(options.server, Server::Tls { .. }).then(|| Loader::new(options.tls.clone(), clock.clone()));
+        options.validate()?;
         Ok(Self {
             backoff: Backoff::new(options.reconnect_min, options.reconnect_max),
             phase: Phase::Pause { until: clock.now() },
+            tls: loader(&options, &clock),
             options: Arc::new(options),
             clock,
             alarm: Alarm::default(),
-            tls,
             resolver: Arc::default(),
             delivered: BTreeSet::new(),
             statistics: Statistics::default(),
+            goodbye: None,
             told: None,
             wrong_date: false,
         })
@@ -130,6 +143,13 @@ impl Session {
         }
     }
 
+    /// Asks to hear `filters` no longer; does nothing unless connected. What is on its way still comes.
+    pub fn unsubscribe(&mut self, filters: &[&str]) {
+        if let Phase::Connected { connection, .. } = &mut self.phase {
+            connection.unsubscribe(filters);
+        }
+    }
+
     /// Writes what is published so far as far as the transport takes it now; never waits.
     pub fn flush(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
@@ -144,20 +164,22 @@ impl Session {
     pub async fn close(&mut self, deadline: Duration) -> Vec<Token> {
         let mut acked = Vec::new();
         let mut ended = true;
-        if self.is_connected() {
+        if matches!(self.phase, Phase::Connected { .. } | Phase::Leaving { .. }) {
             ended = tokio::time::timeout(deadline, self.finish(&mut acked)).await.unwrap_or(false);
         }
         if !ended {
             log::warn!(server:% = self.options.server; "the server did not acknowledge everything before the stop");
         }
+        reconfigure::say_goodbye(self.goodbye.take()).await;
         self.phase = Phase::Closed;
         acked
     }
 
     /// Whether everything was acked and DISCONNECT is sent.
     async fn finish(&mut self, acked: &mut Vec<Token>) -> bool {
-        let topic = self.options.status_topic.clone();
-        self.with_connection(|connection, _| connection.finish(&topic));
+        if let Phase::Connected { connection, .. } = &mut self.phase {
+            connection.finish(&self.options.status_topic);
+        }
         loop {
             match poll_fn(|cx| self.poll_connection(cx)).await {
                 Ok(Some(Event::Acked(token))) => acked.push(token),
@@ -167,7 +189,9 @@ impl Session {
             }
         }
         match &mut self.phase {
-            Phase::Connected { connection, .. } => connection.disconnect().await.is_ok(),
+            Phase::Connected { connection, .. } | Phase::Leaving { connection } => {
+                connection.disconnect().await.is_ok()
+            }
             _ => false,
         }
     }
@@ -180,7 +204,9 @@ impl Session {
     }
 
     fn with_connection<T>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>) -> T) -> Option<T> {
-        let Phase::Connected { connection, .. } = &mut self.phase else { return None };
+        let (Phase::Connected { connection, .. } | Phase::Leaving { connection }) = &mut self.phase else {
+            return None;
+        };
         let (server, tls) = (&self.options.server, &self.tls);
         let explain = |error: &std::io::Error| failure::broken(error, server, trust(tls).as_ref());
         let mut turn = Turn {
@@ -212,6 +238,14 @@ impl Session {
                         Err(failure) => self.failed(&failure),
                     });
                 }
+                Phase::Leaving { .. } => {
+                    let outcome = std::task::ready!(self.poll_connection(cx));
+                    return Poll::Ready(match outcome {
+                        Ok(Some(event)) => event,
+                        Ok(None) => self.left(Ok(())),
+                        Err(failure) => self.left(Err(failure)),
+                    });
+                }
                 Phase::Connected { .. } => match std::task::ready!(self.poll_connection(cx)) {
                     Ok(Some(event)) => return Poll::Ready(event),
                     Ok(None) => self.phase = Phase::Closed,
@@ -222,11 +256,17 @@ impl Session {
     }
 
     fn attempt(&mut self) -> Result<(), Failure> {
+        let goodbye = self.goodbye.take();
         let tls = match &mut self.tls {
             Some(loader) => Some(Tls { config: loader.load()?, trust: loader.trust() }),
             None => None,
         };
-        self.phase = Phase::Attempt(Box::pin(transport::open(self.options.clone(), tls, self.resolver.clone())));
+        let (options, resolver) = (self.options.clone(), self.resolver.clone());
+        self.phase = Phase::Attempt(Box::pin(async move {
+            // First, as the next server may be the same one.
+            reconfigure::say_goodbye(goodbye).await;
+            transport::open(options, tls, resolver).await
+        }));
         Ok(())
     }
 
@@ -295,28 +335,38 @@ fn trust(tls: &Option<Loader>) -> Option<Trust> {
     tls.as_ref().map(Loader::trust)
 }
 
-fn validate(options: &Options) -> Result<(), OptionsError> {
-    let keep_alive = options.keep_alive;
-    if keep_alive > MAX_KEEP_ALIVE || keep_alive < Duration::from_secs(1) || keep_alive.subsec_nanos() > 0 {
-        return Err(OptionsError::KeepAlive(keep_alive));
-    }
-    if options.client_id.is_empty() && !options.clean_session {
-        return Err(OptionsError::AnonymousSession);
-    }
-    let (min, max) = (options.reconnect_min, options.reconnect_max);
-    if min < Duration::from_millis(1) || min > max {
-        return Err(OptionsError::Reconnect { min, max });
-    }
-    topic::validate(&options.status_topic).map_err(OptionsError::StatusTopic)?;
-    fits("client id", &options.client_id)?;
-    if let Some(login) = &options.login {
-        fits("user name", &login.username)?;
-        fits("password", login.password.as_deref().unwrap_or_default())?;
-        if login.username.is_empty() && login.password.is_some() {
-            return Err(OptionsError::PasswordWithoutName);
+fn loader(options: &Options, clock: &Arc<dyn Clock>) -> Option<Loader> {
+    matches!(options.server, Server::Tls { .. }).then(|| Loader::new(options.tls.clone(), clock.clone()))
+}
+
+impl Options {
+    /// Whether a session can be made of them.
+    ///
+    /// # Errors
+    /// The first thing that keeps one from being made.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        let keep_alive = self.keep_alive;
+        if keep_alive > MAX_KEEP_ALIVE || keep_alive < Duration::from_secs(1) || keep_alive.subsec_nanos() > 0 {
+            return Err(OptionsError::KeepAlive(keep_alive));
         }
+        if self.client_id.is_empty() && !self.clean_session {
+            return Err(OptionsError::AnonymousSession);
+        }
+        let (min, max) = (self.reconnect_min, self.reconnect_max);
+        if min < Duration::from_millis(1) || min > max {
+            return Err(OptionsError::Reconnect { min, max });
+        }
+        topic::validate(&self.status_topic).map_err(OptionsError::StatusTopic)?;
+        fits("client id", &self.client_id)?;
+        if let Some(login) = &self.login {
+            fits("user name", &login.username)?;
+            fits("password", login.password.as_deref().unwrap_or_default())?;
+            if login.username.is_empty() && login.password.is_some() {
+                return Err(OptionsError::PasswordWithoutName);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn fits(what: &'static str, text: &str) -> Result<(), OptionsError> {

@@ -2,7 +2,7 @@
 //!
 //! Ids are given out in a circle of [`IN_FLIGHT`]. They come back in any order, so the window is counted from the oldest
 //! one still out rather than by how many are out: an id is then never given twice, whatever order the server acks in.
-//! SUBSCRIBE draws from the same circle (MQTT 3.1.1, 2.3.1) and keeps the part of it that publishes may not use.
+//! SUBSCRIBE and UNSUBSCRIBE draw from the same circle (MQTT 3.1.1, 2.3.1) and keep the part of it that publishes may not use.
 //!
 //! rumqttc's `MqttState` gives the ids and pairs the acks; it never sees topics or payloads, as it is never asked to
 //! send anything twice. An ack that nobody waits for is ignored rather than the end of the connection.
@@ -10,7 +10,7 @@
 use super::Token;
 use crate::clock::Instant;
 use crate::topic::QoS;
-use rumqttc::{MqttState, PubRel, Publish, Request, Subscribe, SubscribeFilter};
+use rumqttc::{MqttState, PubRel, Publish, Request, Subscribe, SubscribeFilter, Unsubscribe};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ enum Use {
     Released(Option<Token>),
     /// The filters of a SUBSCRIBE.
     Subscribe(Vec<String>),
+    /// An UNSUBSCRIBE.
+    Unsubscribe,
     /// It is back, but an older one is not.
     Back,
 }
@@ -95,20 +97,23 @@ impl Window {
         Some(publish.pkid)
     }
 
-    /// A SUBSCRIBE with its id; hands the filters back when the whole circle is out.
-    pub fn subscribe(
-        &mut self,
-        filters: Vec<SubscribeFilter>,
-        now: Instant,
-    ) -> Result<Subscribe, Vec<SubscribeFilter>> {
-        if !self.has_id() {
-            return Err(filters);
-        }
+    /// A SUBSCRIBE with its id; `None` when the whole circle is out.
+    pub fn subscribe(&mut self, filters: Vec<SubscribeFilter>, now: Instant) -> Option<Subscribe> {
+        self.has_id().then_some(())?;
         let names = filters.iter().map(|filter| filter.path.clone()).collect();
         let packet = self.outgoing(Request::Subscribe(Subscribe::new_many(filters)));
         let Some(rumqttc::Packet::Subscribe(subscribe)) = packet else { unreachable!("it has filters and an id") };
         self.slots.push_back(Slot { id: subscribe.pkid, since: now, used: Use::Subscribe(names) });
-        Ok(subscribe)
+        Some(subscribe)
+    }
+
+    /// An UNSUBSCRIBE with its id; `None` when the whole circle is out.
+    pub fn unsubscribe(&mut self, filters: Vec<String>, now: Instant) -> Option<Unsubscribe> {
+        self.has_id().then_some(())?;
+        let packet = self.outgoing(Request::Unsubscribe(Unsubscribe { pkid: 0, topics: filters }));
+        let Some(rumqttc::Packet::Unsubscribe(unsubscribe)) = packet else { unreachable!("it has an id") };
+        self.slots.push_back(Slot { id: unsubscribe.pkid, since: now, used: Use::Unsubscribe });
+        Some(unsubscribe)
     }
 
     /// The PUBRELs that must precede the first publish at QoS 2 of a resumed session, else none.
@@ -173,6 +178,13 @@ impl Window {
         Some(filters)
     }
 
+    /// UNSUBACK.
+    pub fn unsuback(&mut self, id: u16, now: Instant) {
+        if let Some(index) = self.index(id).filter(|&index| matches!(self.slots[index].used, Use::Unsubscribe)) {
+            self.back(index, now);
+        }
+    }
+
     /// When the oldest will have been out too long; `waited` is when bytes last left us that had had to wait.
     ///
     /// On a slow link acks are late but come, in order, so each one gives the rest more time. If younger ones are back
@@ -184,7 +196,8 @@ impl Window {
         Some(since + ACK_TIME_OUT)
     }
 
-    fn has_id(&self) -> bool {
+    /// Whether an id is free.
+    pub fn has_id(&self) -> bool {
         self.slots.len() < usize::from(IN_FLIGHT)
     }
 
@@ -268,7 +281,7 @@ mod tests {
         for n in 81..=100 {
             assert_eq!(window.subscribe(filter(), NOW).expect("an id").pkid, n);
         }
-        assert_eq!(window.subscribe(filter(), NOW).expect_err("none left").len(), 1);
+        assert!(window.subscribe(filter(), NOW).is_none() && window.unsubscribe(vec!["a/#".into()], NOW).is_none());
         assert_eq!(window.publish(QoS::AtLeastOnce, None, NOW), None);
         assert_eq!(window.suback(81, NOW), Some(vec!["a/#".to_owned()]));
         assert_eq!(window.suback(1, NOW), None, "a publish has no SUBACK");

@@ -63,6 +63,8 @@ pub struct Bank {
     /// Outputs to look at again because an interlocked one has changed; each at most once.
     pub(super) queue: Vec<usize>,
     pub(super) changes: Vec<Change>,
+    /// The last value of each source, and when it came: what a rule is judged by that a reload brings.
+    pub(super) heard: Vec<Option<(f64, Instant)>>,
     pub(super) connected: bool,
     pub(super) closed: bool,
     pub(super) now: Instant,
@@ -98,6 +100,9 @@ impl Bank {
     /// A value that outputs follow or require has arrived; one that is no finite number is the loss of it.
     pub fn value(&mut self, source: SourceId, value: f64, now: Stamp) {
         let at = self.advance(now);
+        if let Some(heard) = self.heard.get_mut(source) {
+            *heard = Some((value, at));
+        }
         for output in 0..self.open_cells() {
             let spec = &self.cells[output].spec;
             let follows = spec.follow.as_ref().is_some_and(|follow| follow.source == source);
@@ -937,6 +942,30 @@ mod tests {
         rig.value(0, 500.0);
         rig.reconfigure(vec![heater], &|_, _| false);
         assert_eq!(rig.level(0), Some(Level::OFF));
+    }
+
+    #[test]
+    fn a_new_rule_judges_the_last_value_as_old_as_it_is() {
+        let mut heater = switch("heater");
+        heater.follow = follow(secs(100));
+        let mut rig = Rig::new(vec![heater.clone()]);
+        rig.value(0, 500.0);
+        rig.run(secs(60));
+        let rule = |on_above, off_below| Rule::OnAbove { on_above, off_below };
+        heater.follow.as_mut().expect("it follows").rule = rule(450.0, 440.0);
+        let mut fan = switch("fan");
+        fan.follow = follow(secs(70));
+        fan.require = Some(Require { source: 0, below: Some(600.0), above: None, stale_after: secs(100) });
+        rig.reconfigure(vec![heater.clone(), fan.clone()], &|old, new| (old, new) == (0, 0));
+        assert_eq!(rig.writes(0), [Level::OFF, Level::ON], "500 is above 450, and nothing blinks");
+        assert_eq!(rig.writes(1), [Level::ON], "a new output knows the value too");
+        rig.run(secs(10));
+        assert_eq!(rig.level(1), Some(Level::OFF), "70 s after the value, not after the reload");
+        heater.follow.as_mut().expect("it follows").rule = rule(600.0, 550.0);
+        fan.follow.as_mut().expect("it follows").stale_after = secs(100);
+        fan.require.as_mut().expect("it requires").below = Some(400.0);
+        rig.reconfigure(vec![heater, fan], &|old, new| (old, new) == (0, 0));
+        assert_eq!((rig.level(0), rig.level(1)), (Some(Level::OFF), Some(Level::OFF)));
     }
 
     #[test]

@@ -40,8 +40,8 @@
 pub use super::state::{Line, Mode, State};
 pub use super::surroundings::Surroundings;
 
-use super::Spec;
 use super::state::{Block, Heard, Target};
+use super::{SourceId, Spec};
 use crate::clock::{Instant, Wall};
 use crate::command::{Command, Refusal, Wish};
 use crate::line::Level;
@@ -170,6 +170,18 @@ fn absorb(spec: &Spec, state: &mut State, event: Event<'_>, now: Instant) {
             state.mode = Mode::Held { level, until: None, renew_by: None, initial: false };
             (state.loss_at, state.retry_at) = (None, None);
         }
+    }
+}
+
+/// Takes over what was `heard` of its sources, where nothing was judged by the present rule yet.
+pub(super) fn hear(spec: &Spec, state: &mut State, heard: &dyn Fn(SourceId) -> Option<(f64, Instant)>) {
+    let unjudged = spec.follow.as_ref().filter(|_| state.followed.is_none());
+    if let Some((value, at)) = unjudged.and_then(|rule| heard(rule.source)) {
+        follow(spec, state, value, at);
+    }
+    let unjudged = spec.require.as_ref().filter(|_| state.required.is_none());
+    if let Some((require, (value, at))) = unjudged.and_then(|require| Some((require, heard(require.source)?))) {
+        state.required = Some(Heard { what: require.permits(value), at });
     }
 }
 

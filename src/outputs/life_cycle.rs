@@ -24,27 +24,34 @@ impl Cell {
     }
 }
 
+/// What was heard of the sources of `specs`, under their numbers there.
+fn rehear(
+    heard: &[Option<(f64, Instant)>],
+    specs: &[Spec],
+    same_source: &dyn Fn(SourceId, SourceId) -> bool,
+) -> Vec<Option<(f64, Instant)>> {
+    let follow = |spec: &Spec| spec.follow.as_ref().map(|follow| follow.source);
+    let require = |spec: &Spec| spec.require.as_ref().map(|require| require.source);
+    let last = specs.iter().flat_map(|spec| [follow(spec), require(spec)]).flatten().max();
+    let of = |new| (0..heard.len()).find(|old| same_source(*old, new)).and_then(|old| heard[old]);
+    last.map_or(Vec::new(), |last| (0..=last).map(of).collect())
+}
+
 impl Bank {
     /// Requests every line with its initial level; one that cannot be requested is retried by [`Bank::tick`].
     ///
     /// `earlier` gives what is known of an output from earlier runs.
     pub fn open(specs: Vec<Spec>, board: Arc<dyn Board>, earlier: &dyn Fn(&str) -> Earlier, now: Stamp) -> Self {
-        let cells = specs
-            .into_iter()
-            .map(|spec| {
-                let earlier = earlier(&spec.name);
-                Cell::new(spec, earlier, now.at)
-            })
-            .collect();
+        let (cells, changes, heard) = (Vec::new(), Vec::new(), Vec::new());
         let mut bank =
-            Self { board, cells, queue: Vec::new(), changes: Vec::new(), connected: false, closed: false, now: now.at };
-        bank.link();
-        bank.request_all();
+            Self { board, cells, queue: Vec::new(), changes, heard, connected: false, closed: false, now: now.at };
+        bank.reconfigure(specs, &|_, _| false, earlier, now);
         bank
     }
 
     /// Replaces the specifications: what is the same output (name and line) goes on as it is, under its new limits and
     /// with what it had heard of the same sources; what is gone is left at its `on_exit` level, before new lines are requested.
+    /// A new rule is judged by the last value of its source.
     pub fn reconfigure(
         &mut self,
         specs: Vec<Spec>,
@@ -63,26 +70,30 @@ impl Bank {
                 kept[place] = Some(cell);
             }
         }
-        let connected = self.connected;
-        let adopt = |(spec, kept): (Spec, Option<Cell>)| match kept {
-            Some(mut cell) => {
-                cell.state.adopt(&cell.spec, &spec, same_source, connected, at);
-                Cell { spec, ..cell }
-            }
-            None => {
-                let earlier = earlier(&spec.name);
-                let mut cell = Cell::new(spec, earlier, at);
-                cell.state.loss_at = cell.state.loss_at.filter(|_| !connected);
-                cell
-            }
+        self.heard = rehear(&self.heard, &specs, same_source);
+        let (connected, heard) = (self.connected, &self.heard);
+        let adopt = |(spec, kept): (Spec, Option<Cell>)| {
+            let mut cell = match kept {
+                Some(mut cell) => {
+                    cell.state.adopt(&cell.spec, &spec, same_source, connected, at);
+                    Cell { spec, ..cell }
+                }
+                None => {
+                    let earlier = earlier(&spec.name);
+                    let mut cell = Cell::new(spec, earlier, at);
+                    cell.state.loss_at = cell.state.loss_at.filter(|_| !connected);
+                    cell
+                }
+            };
+            guard::hear(&cell.spec, &mut cell.state, &|source| heard.get(source).copied().flatten());
+            cell
         };
         self.cells = specs.into_iter().zip(kept).map(adopt).collect();
         self.link();
         self.request_all();
         self.changes.clear();
-        for output in 0..self.cells.len() {
-            self.changes.push(Change { output, level: self.cells[output].level() });
-        }
+        let known = self.cells.iter().enumerate().filter(|(_, cell)| cell.level().is_some());
+        self.changes.extend(known.map(|(output, cell)| Change { output, level: cell.level() }));
     }
 
     /// Drives every line to its `on_exit` level as far as its limits allow, those that go off first; after that nothing

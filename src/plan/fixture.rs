@@ -25,7 +25,7 @@ pub fn config() -> Config {
         mqtt: mqtt(),
         topics: topics(),
         metrics_interval: Duration::from_secs(60),
-        board: BoardKind::Auto,
+        board: at(BoardKind::Auto, 0),
         simulated: Simulated::default(),
         buffer: Buffer {
             path: None,

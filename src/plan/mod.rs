@@ -37,7 +37,8 @@ use crate::sensors::{Driver, Options};
 use crate::topic::QoS;
 use std::time::Duration;
 
-/// Everything the flows need, resolved.
+/// Everything the flows need, resolved; the default is a plan of nothing.
+#[derive(Default)]
 pub struct Plan {
     /// The gateway's name.
     pub name: String,
@@ -137,6 +138,7 @@ pub struct Reading {
 }
 
 /// An input.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// What it is.
     pub spec: inputs::Spec,
@@ -149,6 +151,7 @@ pub struct Input {
 }
 
 /// An output.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// What it is and may do.
     pub spec: outputs::Spec,

@@ -18,7 +18,7 @@ use crate::sample::Sample;
 /// What one read gave.
 #[derive(Debug)]
 pub struct Report {
-    /// The sensor's index in the plan.
+    /// The sensor's number.
     pub sensor: usize,
     /// When the read ended.
     pub stamp: Stamp,

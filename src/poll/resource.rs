@@ -27,7 +27,7 @@ pub struct Parts {
     /// What it is, for people: a bus's path.
     pub name: String,
     /// Its sensors; on one bus, all of them.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<Arc<Job>>,
     /// Where they hang.
     pub board: Arc<dyn Board>,
     /// The source of time.
@@ -69,7 +69,7 @@ impl Resource {
     /// The thread could not be started.
     pub fn start(parts: Parts) -> io::Result<Self> {
         let adapter = parts.adapter();
-        let deadline = parts.jobs.iter().map(|job| job.deadline).max().unwrap_or_default();
+        let deadline = parts.deadline();
         let thread = parts.thread(0)?;
         let look_at = parts.start + deadline;
         Ok(Self { parts, thread, adapter, left_behind: None, deadline, look_at, pause: None, dropped: 0 })
@@ -80,7 +80,26 @@ impl Resource {
         &self.parts.name
     }
 
-    /// The sensors on it, by index in the plan.
+    /// Goes on with other jobs, as [`Poller::configure`] does, when the read that may be under way has ended. If that one
+    /// hangs it is told again, for those that are new.
+    pub fn configure(&mut self, jobs: Vec<Arc<Job>>, read_now: &[usize], now: Instant) {
+        self.parts.jobs = jobs.clone();
+        self.thread.configure(jobs, read_now);
+        self.deadline = self.parts.deadline();
+        (self.look_at, self.pause) = (now + self.deadline, None);
+    }
+
+    /// The number that comes back in each [`Batch`].
+    pub fn number(&self) -> usize {
+        self.parts.number
+    }
+
+    /// Its sensors.
+    pub fn jobs(&self) -> &[Arc<Job>] {
+        &self.parts.jobs
+    }
+
+    /// The sensors on it, by number.
     pub fn sensors(&self) -> impl Iterator<Item = usize> + '_ {
         self.parts.jobs.iter().map(|job| job.sensor)
     }
@@ -159,6 +178,10 @@ impl Resource {
 }
 
 impl Parts {
+    fn deadline(&self) -> Duration {
+        self.jobs.iter().map(|job| job.deadline).max().unwrap_or_default()
+    }
+
     fn adapter(&self) -> Option<Adapter> {
         let place = self.jobs.first()?.place.as_ref()?;
         self.board.adapter(&place.bus)

@@ -10,6 +10,7 @@ use crate::line::I2cPlace;
 use crate::plan;
 use crate::sample::{Failure, Reason, Sample};
 use crate::sensors::{Attach, Attachment, Driver, Options, Sensor};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 /// A sensor to be polled.
 #[derive(Clone)]
 pub struct Job {
-    /// The sensor's index in the plan.
+    /// The sensor's number, which comes back in each [`Report`].
     pub sensor: usize,
     /// Its driver.
     pub driver: &'static Driver,
@@ -35,7 +36,7 @@ pub struct Job {
 }
 
 struct Entry {
-    job: Job,
+    job: Arc<Job>,
     sensor: Option<Box<dyn Sensor>>,
     due: Instant,
     /// Where its grid begins.
@@ -54,11 +55,30 @@ pub struct Poller {
 
 impl Poller {
     /// All of `jobs` are due at `start` for the first time.
-    pub fn new(jobs: Vec<Job>, board: Arc<dyn Board>, clock: Arc<dyn Clock>, start: Instant) -> Self {
-        let entry = |job| Entry { job, sensor: None, due: start, origin: start, failures: 0 };
-        let entries: Vec<_> = jobs.into_iter().map(entry).collect();
-        let due = earliest(&entries);
-        Self { entries, due, board, clock }
+    pub fn new(jobs: Vec<impl Into<Arc<Job>>>, board: Arc<dyn Board>, clock: Arc<dyn Clock>, start: Instant) -> Self {
+        let mut poller = Self { entries: Vec::new(), due: None, board, clock };
+        poller.configure(jobs.into_iter().map(Into::into).collect(), &[], start);
+        poller
+    }
+
+    /// Goes on with `jobs`: a sensor whose job is the same keeps its driver, its grid and its back-off, any other is opened
+    /// anew and due `now`. Those in `read_now`, by number, are due now as well, once.
+    pub fn configure(&mut self, jobs: Vec<Arc<Job>>, read_now: &[usize], now: Instant) {
+        let old = std::mem::take(&mut self.entries).into_iter();
+        let mut old: HashMap<usize, Entry> = old.map(|entry| (entry.job.sensor, entry)).collect();
+        let adopt = |job: Arc<Job>| match old.remove(&job.sensor).filter(|entry| *entry.job == *job) {
+            Some(entry) => Entry { job, ..entry },
+            None => Entry { job, sensor: None, due: now, origin: now, failures: 0 },
+        };
+        self.entries = jobs.into_iter().map(adopt).collect();
+        let asked = self.entries.iter_mut().filter(|entry| read_now.contains(&entry.job.sensor));
+        asked.for_each(|entry| entry.due = entry.due.min(now));
+        self.due = earliest(&self.entries);
+    }
+
+    /// Its sensors.
+    pub fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.entries.iter().map(|entry| &entry.job)
     }
 
     /// When the next read is due.
@@ -133,7 +153,20 @@ impl Entry {
     }
 }
 
+impl PartialEq for Job {
+    /// The same sensor, read just so.
+    fn eq(&self, other: &Self) -> bool {
+        let how = |job: &Self| (job.sensor, job.interval, job.deadline);
+        how(self) == how(other) && self.same_chip(other)
+    }
+}
+
 impl Job {
+    /// Whether it is the same driver with the same options at the same place.
+    pub fn same_chip(&self, other: &Self) -> bool {
+        std::ptr::eq(self.driver, other.driver) && (&self.place, &self.options) == (&other.place, &other.options)
+    }
+
     /// The job of a planned sensor.
     pub fn new(sensor: usize, planned: &plan::Sensor) -> Self {
         Self {
@@ -326,6 +359,36 @@ mod tests {
         rig.poller.read_now(rig.clock.now());
         assert_eq!(rig.run(), [(130, 0, None), (130, 1, None)]);
         assert_eq!(rig.times(4), [250, 500, 750, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn under_other_jobs_the_same_ones_keep_driver_grid_and_back_off() {
+        let mut rig = Rig::new(&[1_000, 300, 400], &[Read::Takes(0), Read::Takes(0), Read::Fails]);
+        rig.next();
+        rig.clock.advance(Duration::from_millis(250));
+        assert_eq!(OPENED.get(), 3);
+        // 0 goes on, 1 is read otherwise, 2 fails and goes on failing, 3 is new; and the order is another one.
+        let jobs = [job(3, 500), job(2, 400), job(1, 350), job(0, 1_000)].map(Arc::new).to_vec();
+        rig.poller.configure(jobs, &[], rig.clock.now());
+        assert_eq!(rig.run(), [(250, 3, None), (250, 1, None)]);
+        assert_eq!(OPENED.get(), 5);
+        assert_eq!(rig.next(), [(400, 2, None)]);
+        assert_eq!(rig.next(), [(600, 1, None)]);
+        assert_eq!(rig.times(5), [750, 800, 950, 1_000, 1_200]);
+        assert_eq!(OPENED.get(), 6, "only the one that failed was opened again");
+    }
+
+    #[test]
+    fn a_sensor_to_be_read_now_is_read_once_and_keeps_its_grid() {
+        let mut rig = Rig::new(&[1_000, 1_000], &[]);
+        rig.next();
+        rig.clock.advance(Duration::from_millis(130));
+        let jobs = [job(0, 1_000), job(1, 1_000)].map(Arc::new).to_vec();
+        rig.poller.configure(jobs, &[1], rig.clock.now());
+        assert_eq!(rig.run(), [(130, 1, None)]);
+        assert_eq!((rig.times(1), OPENED.get()), (vec![1_000, 1_000], 2));
+        rig.poller.configure(Vec::new(), &[], rig.clock.now());
+        assert_eq!(rig.poller.due(), None);
     }
 
     #[test]

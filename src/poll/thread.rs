@@ -3,7 +3,7 @@
 //! It does not know whether its read hangs: that is for [`super::resource`] to notice, from outside. Reports that the agent
 //! is too slow to take are kept up to a bound, then the oldest are dropped and counted.
 
-use super::{Poller, Report};
+use super::{Job, Poller, Report};
 use crate::clock::{Clock, Instant};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,9 @@ pub struct Batch {
 struct Wishes {
     stop: bool,
     read_now: bool,
+    jobs: Option<Vec<Arc<Job>>>,
+    /// With `jobs`: the sensors to be read now.
+    asked: Vec<usize>,
 }
 
 struct Shared {
@@ -89,6 +92,14 @@ impl Thread {
     /// Every sensor is to be read now.
     pub fn read_now(&self) {
         self.wish(|wishes| wishes.read_now = true);
+    }
+
+    /// Goes on with other jobs after the read that may be under way.
+    pub fn configure(&self, jobs: Vec<Arc<Job>>, read_now: &[usize]) {
+        self.wish(|wishes| {
+            wishes.jobs = Some(jobs);
+            wishes.asked.extend(read_now);
+        });
     }
 
     /// The sensor that is being read, and since when.
@@ -176,6 +187,14 @@ impl Worker {
             if wishes.stop {
                 return false;
             }
+            if let Some(jobs) = wishes.jobs.take() {
+                let asked = std::mem::take(&mut wishes.asked);
+                // Whoever wishes must not wait for files to be closed.
+                drop(wishes);
+                self.poller.configure(jobs, &asked, self.clock.now());
+                wishes = lock(&self.shared.wishes);
+                continue;
+            }
             let now = self.clock.now();
             if std::mem::take(&mut wishes.read_now) {
                 self.poller.read_now(now);
@@ -218,7 +237,6 @@ pub(super) mod tests {
     use super::*;
     use crate::board::simulated;
     use crate::clock::SystemClock;
-    use crate::poll::Job;
     use crate::sample::{Sample, Values};
     use crate::sensors::{Attach, Attachment, Driver, Options, Sensor};
     use tokio::sync::mpsc::{Receiver, channel};
@@ -248,7 +266,7 @@ pub(super) mod tests {
         let job = Job { sensor: 0, driver: &DRIVER, place: None, options, interval: HOUR, deadline };
         let (batches, receiver) = channel(batches);
         let (board, start, name) = (Arc::new(board.expect("a board")), clock.now(), "none".to_owned());
-        (Parts { number: 0, name, jobs: vec![job], board, clock, start, batches }, receiver)
+        (Parts { number: 0, name, jobs: vec![job.into()], board, clock, start, batches }, receiver)
     }
 
     /// An empty batch of the thread of that number.

@@ -71,6 +71,14 @@ impl History {
     }
 }
 
+/// The size of a share, and the time between two.
+fn pace(per_second: u32) -> (usize, Duration) {
+    let share = u128::from(per_second) * INTERVAL.as_millis() / 1000;
+    // Where a share would be less than one record, that one comes less often.
+    let interval = INTERVAL.max(Duration::from_secs(1) / per_second.max(1));
+    (usize::try_from(share).unwrap_or(usize::MAX).max(1), interval)
+}
+
 /// What one turn of emptying has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -105,11 +113,10 @@ pub struct Drain {
 impl Drain {
     /// Empties at most `per_second` records a second.
     pub fn new(per_second: u32) -> Self {
-        let share = u128::from(per_second) * INTERVAL.as_millis() / 1000;
+        let (share, interval) = pace(per_second);
         Self {
-            share: usize::try_from(share).unwrap_or(usize::MAX).max(1),
-            // Where a share would be less than one record, that one comes less often.
-            interval: INTERVAL.max(Duration::from_secs(1) / per_second.max(1)),
+            share,
+            interval,
             some: FIRST_SHARE,
             next: None,
             undated_until: Instant::default(),
@@ -118,6 +125,11 @@ impl Drain {
             outstanding: 0,
             payload: Vec::new(),
         }
+    }
+
+    /// At most `per_second` records a second from now on.
+    pub fn set_rate(&mut self, per_second: u32) {
+        (self.share, self.interval) = pace(per_second);
     }
 
     /// Live values and commands go first.

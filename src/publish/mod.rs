@@ -3,6 +3,7 @@
 //! [`outbox`] decides what is sent when; [`sensors`] turns samples into readings, status and health. Neither does I/O:
 //! what leaves goes through a [`Link`].
 
+pub mod clearing;
 pub mod history;
 pub mod outbox;
 mod queue;

@@ -8,13 +8,20 @@
 //! Bounded by construction: the slots by the configuration, what is in flight by the session's window, the store by its
 //! limits. Whatever is dropped is counted.
 
+mod reconfigure;
+mod slot;
+
+pub use slot::{SlotId, SlotSpec};
+
 use super::Link;
+use super::clearing::{self, Clearing};
 use super::history::{self, Drain, History};
 use super::queue::Queue;
 use crate::buffer::{Buffer, Contents, Moment, Record, THIS_BOOT, Ticket};
 use crate::clock::{Instant, Stamp};
 use crate::mqtt::{Outgoing, PublishError, Token};
 use crate::topic::QoS;
+use slot::{Readings, Slot};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -23,58 +30,6 @@ use std::time::Duration;
 const MAX_BACKLOG: usize = 64 * 1024;
 /// When to look again whether they have been written: a write announces itself to nobody.
 const WRITTEN_SOON: Duration = Duration::from_millis(10);
-/// A slot's number.
-pub type SlotId = u32;
-
-/// A topic this gateway publishes on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SlotSpec {
-    /// The topic.
-    pub topic: Box<str>,
-    /// QoS.
-    pub qos: QoS,
-    /// Retain flag.
-    pub retain: bool,
-    /// Where superseded readings go, as [`Outbox::series`] numbers it; `None` where only the newest matters.
-    pub series: Option<u32>,
-    /// Sent again on every connect even if it is not retained: it still holds, which an old reading does not.
-    pub lasting: bool,
-}
-
-impl SlotSpec {
-    /// A state: only the newest matters.
-    pub fn state(topic: &str, qos: QoS, retain: bool) -> Self {
-        Self { topic: topic.into(), qos, retain, series: None, lasting: true }
-    }
-}
-
-struct Slot {
-    spec: SlotSpec,
-    payload: Vec<u8>,
-    /// Whether `payload` was ever set.
-    known: bool,
-    /// Queued to be sent.
-    pending: bool,
-    /// The readings `payload` stands for, while they are neither with the server nor on their way there.
-    owed: Readings,
-    /// The message that carries them otherwise, until a newer payload takes their place.
-    carried_by: Option<Token>,
-}
-
-/// The readings a payload stands for: none for a state, one for a plain reading, a few for a sensor's JSON object.
-#[derive(Debug, Default)]
-struct Readings {
-    /// In the store.
-    kept: Range<Ticket>,
-    /// A reading without a history, which no store keeps.
-    bare: bool,
-}
-
-impl Readings {
-    fn is_empty(&self) -> bool {
-        self.kept.is_empty() && !self.bare
-    }
-}
 
 /// A message the server has not acknowledged.
 struct InFlight {
@@ -99,7 +54,12 @@ pub struct Counts {
 /// The outbox.
 pub struct Outbox {
     slots: Vec<Slot>,
+    /// The one that goes first on every connect.
+    first: SlotId,
     queue: Queue,
+    /// While another plan is taken up.
+    claims: Option<reconfigure::Claims>,
+    clearing: Clearing,
     in_flight: VecDeque<InFlight>,
     next_token: Token,
     store: Box<dyn Buffer>,
@@ -116,7 +76,10 @@ impl Outbox {
     pub fn new(store: Box<dyn Buffer>, drain_per_second: u32) -> Self {
         Self {
             slots: Vec::new(),
+            first: 0,
             queue: Queue::default(),
+            claims: None,
+            clearing: Clearing::default(),
             in_flight: VecDeque::new(),
             next_token: 0,
             store,
@@ -127,21 +90,9 @@ impl Outbox {
         }
     }
 
-    /// Adds a slot.
-    pub fn add(&mut self, spec: SlotSpec) -> SlotId {
-        let (payload, owed) = (Vec::new(), Readings::default());
-        self.slots.push(Slot { spec, payload, known: false, pending: false, owed, carried_by: None });
-        self.slots.len() as SlotId - 1
-    }
-
     /// The number of a history, under which the store keeps its readings.
     pub fn series(&mut self, history: &History) -> u32 {
         self.store.series(&history.label())
-    }
-
-    /// Every slot is there.
-    pub fn shrink(&mut self) {
-        self.slots.shrink_to_fit();
     }
 
     /// How long the board has slept since it booted.
@@ -151,7 +102,15 @@ impl Outbox {
 
     /// Sets the newest payload of a state; it goes out as soon as it can.
     pub fn set(&mut self, slot: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
-        self.replace(slot, Readings::default(), write);
+        if self.claims.is_none() {
+            return self.replace(slot, Readings::default(), write);
+        }
+        let mut payload = Vec::new();
+        write(&mut payload);
+        let Slot { known, payload: said, .. } = &self.slots[slot as usize];
+        if !known || *said != payload {
+            self.replace(slot, Readings::default(), |into| into.extend_from_slice(&payload));
+        }
     }
 
     /// Sets the newest payload of a reading.
@@ -231,6 +190,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the slot says anything yet.
+    pub fn is_known(&self, slot: SlotId) -> bool {
+        self.slots[slot as usize].known
+    }
+
     /// Removes a retained value from the server: an empty retained message.
     pub fn clear(&mut self, slot: SlotId) {
         self.set(slot, |_| {});
@@ -242,7 +206,7 @@ impl Outbox {
         self.store.release(readings.kept);
     }
 
-    /// A connection is there: everything known is to be sent again, in the order of the slots, and history waits for it.
+    /// A connection is there: everything known is to be sent again, and history waits for it.
     pub fn connected(&mut self, now: Instant) {
         self.queue.clear();
         self.slots.iter_mut().for_each(|slot| slot.pending = false);
@@ -253,10 +217,10 @@ impl Outbox {
 
     /// Everything known that holds is to be sent again, behind what waits already.
     pub fn publish_all(&mut self) {
-        for id in 0..self.slots.len() {
-            let slot = &self.slots[id];
+        for id in std::iter::once(self.first).chain(0..self.slots.len() as SlotId) {
+            let Some(slot) = self.slots.get(id as usize) else { return };
             if slot.known && (slot.spec.lasting || slot.spec.retain || !slot.owed.is_empty()) {
-                self.enqueue(id as SlotId);
+                self.enqueue(id);
             }
         }
     }
@@ -265,6 +229,7 @@ impl Outbox {
     pub fn disconnected(&mut self) {
         self.look_again = None;
         self.drain.disconnected(&mut *self.store);
+        self.clearing.disconnected();
         for message in std::mem::take(&mut self.in_flight) {
             let slot = &mut self.slots[message.slot as usize];
             // Is it what the slot still stands for? Then the slot sends it again; otherwise it is history.
@@ -281,6 +246,8 @@ impl Outbox {
     pub fn acked(&mut self, token: Token) {
         if history::is_history(token) {
             self.drain.acked(&mut *self.store);
+        } else if clearing::is_clearing(token) {
+            self.clearing.acked(token);
         } else if let Some(at) = self.in_flight.iter().position(|message| message.token == token)
             && let Some(message) = self.in_flight.remove(at)
         {
@@ -296,6 +263,7 @@ impl Outbox {
         if !link.is_connected() {
             return;
         }
+        self.clearing.pump(link, true, MAX_BACKLOG);
         while let Some((qos, id)) = self.queue.first(|qos| qos == QoS::AtMostOnce || link.room(qos) > 0) {
             if link.backlog() > MAX_BACKLOG {
                 self.look_again = Some(now.at + WRITTEN_SOON);
@@ -305,6 +273,10 @@ impl Outbox {
                 return;
             }
             self.queue.pop(qos);
+        }
+        self.clearing.pump(link, false, MAX_BACKLOG);
+        if self.clearing.waits() && link.backlog() > MAX_BACKLOG {
+            self.look_again = Some(now.at + WRITTEN_SOON);
         }
         if self.queue.precedes_history() {
             return;
@@ -362,7 +334,8 @@ impl Outbox {
 
     /// Whether everything has been sent and acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.is_empty() && self.store.contents().waiting == 0
+        let live = self.queue.is_empty() && self.in_flight.is_empty() && self.clearing.is_empty();
+        live && self.store.contents().waiting == 0
     }
 
     /// Sends one slot; `false` if it has to wait.
@@ -409,14 +382,14 @@ mod tests {
 
     /// The other end: what was published, in order, what has not been acknowledged, and what has. What is not
     /// acknowledged when the connection breaks was lost on the way, the worst that may happen to it.
-    struct Server {
+    pub(super) struct Server {
         connected: bool,
         window: usize,
         /// The window at QoS 2 is full.
         full_at_2: bool,
         backlog: usize,
         seen: Vec<(String, String)>,
-        unacked: VecDeque<(Token, String, String)>,
+        pub(super) unacked: VecDeque<(Token, String, String)>,
         taken: Vec<(String, String)>,
     }
 
@@ -442,18 +415,18 @@ mod tests {
         }
     }
 
-    fn history(topic: &str) -> History {
+    pub(super) fn history(topic: &str) -> History {
         History { topic: topic.to_owned(), decimals: 0, unit: Unit::One }
     }
 
-    struct Rig {
-        outbox: Outbox,
-        server: Server,
+    pub(super) struct Rig {
+        pub(super) outbox: Outbox,
+        pub(super) server: Server,
         now: Instant,
     }
 
     impl Rig {
-        fn new(topics: &[&str], records: usize) -> Self {
+        pub(super) fn new(topics: &[&str], records: usize) -> Self {
             let max_age = Duration::from_secs(3600);
             let limits = Limits { max_size: 0, max_age, overflow: Overflow::DropOldest };
             let mut outbox = Outbox::new(Box::new(Memory::of(records, limits)), 1000);
@@ -472,31 +445,31 @@ mod tests {
             Stamp { at: self.now, wall: Some(Wall(self.now.as_nanos() as i64 / 1_000_000)) }
         }
 
-        fn pump(&mut self) {
+        pub(super) fn pump(&mut self) {
             let now = self.stamp();
             self.outbox.pump(&mut self.server, now);
         }
 
-        fn measure(&mut self, slot: SlotId, value: f64) {
+        pub(super) fn measure(&mut self, slot: SlotId, value: f64) {
             self.now = self.now + Duration::from_secs(1);
             let now = self.stamp();
             self.outbox.set_reading(slot, value, now, |into| into.extend_from_slice(value.to_string().as_bytes()));
             self.pump();
         }
 
-        fn connect(&mut self) {
+        pub(super) fn connect(&mut self) {
             self.server.connected = true;
             self.outbox.connected(self.now);
             self.pump();
         }
 
-        fn disconnect(&mut self) {
+        pub(super) fn disconnect(&mut self) {
             self.server.connected = false;
             self.server.unacked.clear();
             self.outbox.disconnected();
         }
 
-        fn ack(&mut self) {
+        pub(super) fn ack(&mut self) {
             self.ack_at(0);
         }
 
@@ -508,7 +481,7 @@ mod tests {
         }
 
         /// Acknowledges everything until nothing is left to send.
-        fn settle(&mut self) {
+        pub(super) fn settle(&mut self) {
             for _ in 0..10_000 {
                 while !self.server.unacked.is_empty() {
                     self.ack();
@@ -522,7 +495,7 @@ mod tests {
             panic!("it does not settle");
         }
 
-        fn seen(&mut self) -> Vec<String> {
+        pub(super) fn seen(&mut self) -> Vec<String> {
             std::mem::take(&mut self.server.seen)
                 .into_iter()
                 .map(|(topic, payload)| format!("{topic} {payload}"))

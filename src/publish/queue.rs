@@ -47,6 +47,11 @@ impl Queue {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
+    /// Those that are not to be sent any more go.
+    pub fn retain(&mut self, keep: impl Fn(SlotId) -> bool) {
+        self.lanes.iter_mut().for_each(|lane| lane.retain(|(_, slot)| keep(*slot)));
+    }
+
     /// None waits any more.
     pub fn clear(&mut self) {
         self.lanes.iter_mut().for_each(VecDeque::clear);

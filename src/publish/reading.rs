@@ -31,7 +31,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Adds the reading's slot, or its history where it has no topic of its own.
+    /// Adds the reading's slot, or its history where it has no topic of its own. `sensor` is its index in the plan.
     pub(super) fn new(sensor: usize, reading: &plan::Reading, plan: &Plan, outbox: &mut Outbox) -> Self {
         let unit = reading.process.unit;
         let history = reading.history.clone().map(|topic| History { topic, decimals: reading.decimals, unit });
@@ -58,6 +58,17 @@ impl Reading {
             value: None,
             told: None,
         }
+    }
+
+    /// Goes on with what the same quantity had before: its filters where they are the same. Whether nothing of it changed.
+    pub(super) fn inherit(&mut self, before: Self) -> bool {
+        let shown = |reading: &Self| (reading.slot, reading.history, reading.decimals, reading.in_object);
+        let same_look = shown(self) == shown(&before) && self.format == before.format;
+        let same_process = self.pipeline.spec() == before.pipeline.spec();
+        if same_process {
+            (self.pipeline, self.value) = (before.pipeline, before.value);
+        }
+        same_look && same_process
     }
 
     /// Processes one value; whether it was published.

@@ -19,6 +19,26 @@ impl Reference {
         Self { source, current: None }
     }
 
+    /// Takes over what another one knows, if it comes from the same source; whether it does.
+    pub fn inherit(&mut self, before: &Self) -> bool {
+        let same = match (&self.source, &before.source) {
+            // How long it holds, and what stands in for it, may be another.
+            (SeaLevel::Topic { topic, unit, .. }, SeaLevel::Topic { topic: old, unit: old_unit, .. }) => {
+                (topic, unit) == (old, old_unit)
+            }
+            (new, old) => new == old,
+        };
+        if same {
+            self.current = before.current;
+        }
+        same
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> &SeaLevel {
+        &self.source
+    }
+
     /// A value has arrived, or was kept from earlier in this boot; refused unless it is a pressure found on Earth's surface.
     pub fn set(&mut self, hpa: f64, stamp: Stamp) -> bool {
         let plausible = (500.0..=1200.0).contains(&hpa);

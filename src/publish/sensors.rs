@@ -3,6 +3,10 @@
 //! It owns what is known of each sensor (its filters, whether it fails and since when, its altitude reference) and fills
 //! the slots of the [`Outbox`]. It knows no session and no clock.
 
+mod configure;
+
+pub use configure::Adopted;
+
 use super::outbox::{Outbox, SlotId, SlotSpec};
 use super::reading::Reading;
 use super::reference::Reference;
@@ -50,6 +54,7 @@ enum State {
 }
 
 struct Sensor {
+    number: usize,
     name: String,
     readings: Vec<Reading>,
     // Few sensors have one.
@@ -65,44 +70,49 @@ struct Sensor {
     read: Stamp,
 }
 
-/// The flow of all sensors.
+/// The flow of all sensors, each known by its number.
+#[derive(Default)]
 pub struct Sensors {
+    /// By number.
     sensors: Vec<Sensor>,
+    /// The next number nobody ever had.
+    next: usize,
     counts: Counts,
     failing: usize,
 }
 
 impl Sensors {
-    /// Adds a slot for each topic of the plan's sensors.
-    pub fn new(plan: &Plan, outbox: &mut Outbox) -> Self {
-        let sensors = plan.sensors.iter().enumerate();
-        let sensors = sensors.map(|(index, sensor)| Sensor::new(index, sensor, plan, outbox)).collect();
-        Self { sensors, counts: Counts::default(), failing: 0 }
-    }
-
-    /// What one read of `sensor` gave.
+    /// What one read of `sensor` gave; nothing if it is gone.
     pub fn sample(&mut self, sensor: usize, sample: &Sample, stamp: Stamp, outbox: &mut Outbox, effects: &mut Effects) {
+        let Some(sensor) = self.place(sensor).map(|place| &mut self.sensors[place]) else { return };
         let outcome = match sample {
-            Ok(values) => self.sensors[sensor].values(sensor, *values, stamp, outbox, effects),
+            Ok(values) => sensor.values(*values, stamp, outbox, effects),
             Err(failure) => Err(failure.clone()),
         };
-        self.failing -= usize::from(self.sensors[sensor].is_failing());
+        self.failing -= usize::from(sensor.is_failing());
         match outcome {
             Ok(()) => {
                 self.counts.reads += 1;
-                self.sensors[sensor].recovered(stamp, outbox);
+                sensor.recovered(stamp, outbox);
             }
             Err(failure) => {
                 self.counts.failures += 1;
-                self.sensors[sensor].failed(&failure, stamp, outbox);
+                sensor.failed(&failure, stamp, outbox);
             }
         }
-        self.failing += usize::from(self.sensors[sensor].is_failing());
+        self.failing += usize::from(sensor.is_failing());
+    }
+
+    /// Where the sensor of that number is.
+    fn place(&self, number: usize) -> Option<usize> {
+        // Until one is taken away, every one is at its number.
+        let is_there = self.sensors.get(number).is_some_and(|sensor| sensor.number == number);
+        if is_there { Some(number) } else { self.sensors.binary_search_by_key(&number, |sensor| sensor.number).ok() }
     }
 
     /// A sea-level pressure for `sensor`, in hPa; `false` if it is not one.
     pub fn sea_level(&mut self, sensor: usize, hpa: f64, stamp: Stamp, outbox: &mut Outbox) -> bool {
-        let sensor = &mut self.sensors[sensor];
+        let Some(sensor) = self.place(sensor).map(|place| &mut self.sensors[place]) else { return false };
         let Some(reference) = &mut sensor.reference else { return false };
         let first = reference.told(stamp.at) == payload::Reference::Missing;
         let accepted = reference.set(hpa, stamp);
@@ -130,9 +140,9 @@ impl Sensors {
         readings.for_each(|reading| reading.pipeline.publish_next());
     }
 
-    /// A sensor's name.
+    /// A sensor's name, empty if it is gone.
     pub fn name(&self, sensor: usize) -> &str {
-        &self.sensors[sensor].name
+        self.place(sensor).map_or("", |place| &self.sensors[place].name)
     }
 
     /// How many sensors there are.
@@ -147,7 +157,7 @@ impl Sensors {
 
     /// The known elevation in metres that a sensor's sea-level pressure is worked out from.
     pub fn known_elevation(&self, sensor: usize) -> Option<f64> {
-        self.sensors[sensor].reference.as_ref()?.known_elevation()
+        self.sensors[self.place(sensor)?].reference.as_ref()?.known_elevation()
     }
 
     /// Reads so far, by their outcome.
@@ -162,7 +172,8 @@ impl Sensors {
 }
 
 impl Sensor {
-    fn new(index: usize, sensor: &plan::Sensor, plan: &Plan, outbox: &mut Outbox) -> Self {
+    /// A sensor of which nothing is known; `index` is its place in the plan.
+    fn new(index: usize, number: usize, sensor: &plan::Sensor, plan: &Plan, outbox: &mut Outbox) -> Self {
         let readings = sensor.readings.iter().map(|reading| Reading::new(index, reading, plan, outbox)).collect();
         let json = sensor.json_topic.as_ref();
         let json =
@@ -173,6 +184,7 @@ impl Sensor {
         };
         let with_altitude = sensor.readings.iter().any(|reading| reading.quantity == Quantity::Altitude);
         Self {
+            number,
             name: sensor.name.clone(),
             readings,
             reference: with_altitude.then(|| Box::new(Reference::new(sensor.sea_level.clone()))),
@@ -194,7 +206,6 @@ impl Sensor {
     /// Processes and publishes each reading; the first that is impossible makes the read a failed one.
     fn values(
         &mut self,
-        index: usize,
         mut values: Values,
         stamp: Stamp,
         outbox: &mut Outbox,
@@ -206,7 +217,7 @@ impl Sensor {
             match reference.altitude(pressure, stamp) {
                 Ok((metres, taken)) => {
                     values = values.with(Quantity::Altitude, metres);
-                    effects.calibrated.extend(taken.map(|hpa| (index, hpa)));
+                    effects.calibrated.extend(taken.map(|hpa| (self.number, hpa)));
                 }
                 Err(failure) => outcome = Err(failure),
             }

@@ -3,7 +3,7 @@
 use crate::support::wait_for;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// The program under test.
@@ -54,14 +54,6 @@ impl Agent {
         };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(text, found)));
         assert!(outcome.is_ok(), "`{text}` is not in the log:\n{last}");
-    }
-
-    /// Sends a signal and waits for the end.
-    pub fn end(&mut self, signal: i32) -> ExitStatus {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        // SAFETY: a signal to a child of ours that has not been waited for.
-        unsafe { libc::kill(pid, signal) };
-        wait_for("the agent's end", || self.child.try_wait().expect("its state"))
     }
 }
 

@@ -2,11 +2,13 @@
 //! buses, weather, contacts, the server, acks, commands good and bad, retained values, the date, output lines, restarts.
 //!
 //! All along: no output beyond its limits, no clock that stands still, nothing that spins. Every two hours, once it is calm:
-//! every reading has arrived or was counted, what is retained is the newest, and the memory is what it was.
+//! every reading has arrived or was counted, what is retained is the newest, and the memory is what it was. Again and again
+//! the configuration is another one for a while, with more in it, and none of the rest notices.
 //!
 //! A failure prints its seed; `SIMULATED_DAY_SEED` adds a day of your own.
 
 mod account;
+mod extras;
 mod judge;
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,6 +20,7 @@ use board2mqtt::line::Level;
 use board2mqtt::outputs::SafeTable;
 use board2mqtt::plan::Source;
 use board2mqtt::publish::Link;
+use extras::Extras;
 use judge::Judge;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -64,6 +67,7 @@ static ALLOCATOR: Counting = Counting;
 struct Day {
     rig: Rig,
     trouble: Trouble,
+    extras: Extras,
     judge: Judge,
     account: Account,
     random: fastrand::Rng,
@@ -84,8 +88,9 @@ impl Day {
         let judge = Judge::new(plan.outputs.iter().map(|output| output.spec.clone()), &plan.sources, now);
         let account = Account::new(plan);
         let random = fastrand::Rng::with_seed(seed);
-        let (trouble, second) = (Trouble::default(), (now, 0));
-        Self { rig, trouble, judge, account, random, dropped: 0, tips: 0, door: false, lost: 0, second, busiest: 0 }
+        let (trouble, extras, second) = (Trouble::default(), Extras::new(&rig), (now, 0));
+        let (dropped, tips, door, lost, busiest) = (0, 0, false, 0, 0);
+        Self { rig, trouble, extras, judge, account, random, dropped, tips, door, lost, second, busiest }
     }
 
     /// Some time with troubles, some minutes without, and everything is as it should be.
@@ -120,6 +125,9 @@ impl Day {
         for report in std::mem::take(&mut self.rig.reports) {
             self.account.measured(&report);
             let Ok(values) = &report.sample else { continue };
+            if report.sensor >= self.rig.plan().sensors.len() {
+                continue;
+            }
             for (quantity, value) in values.iter() {
                 let flue = self.rig.plan().sensors[report.sensor].name == "flue";
                 if !flue || (-40.0..=150.0).contains(&value) {
@@ -127,8 +135,7 @@ impl Day {
                 }
             }
         }
-        let mut writes = std::mem::take(&mut *self.rig.writes.lock().expect("a list"));
-        self.judge.written(&mut writes);
+        self.watch_writes();
         self.judge.inspect(now);
         for message in std::mem::take(&mut self.rig.server.arrived) {
             self.account.arrived(&message);
@@ -148,6 +155,7 @@ impl Day {
     /// All is well for some minutes: long enough for every retry, rest and renewal.
     fn calm(&mut self) {
         self.lift_all();
+        self.without_extras();
         self.connect();
         self.pass(Duration::from_secs(300));
         let mut waited = Duration::ZERO;
@@ -164,6 +172,8 @@ impl Day {
         self.dropped = dropped;
         self.account.inspect(&self.rig.server.retained);
         assert_eq!(self.rig.core().failing(), 0, "every sensor is back");
+        let left = self.rig.server.retained.keys().find(|topic| topic.contains("extra"));
+        assert_eq!(left, None, "left behind by a configuration that is no more");
         let plan = self.rig.plan();
         let retained = |topic: &str| {
             self.rig.server.retained.get(topic).map(|payload| String::from_utf8_lossy(payload).into_owned())
@@ -201,6 +211,7 @@ impl Day {
         }
         let now = self.rig.clock.now();
         self.judge.restarted(now);
+        self.extras.are_there = false;
         self.dropped = 0;
         self.rig.restart();
         self.watch();
@@ -211,6 +222,7 @@ impl Day {
 
     fn watch_writes(&mut self) {
         let mut writes = std::mem::take(&mut *self.rig.writes.lock().expect("a list"));
+        writes.retain(|write| write.line != extras::LINE);
         self.judge.written(&mut writes);
     }
 
@@ -259,10 +271,19 @@ fn live_a_day(seed: u64) {
     }
     let Day { account, judge, rig, .. } = &day;
     println!(
-        "seed {seed}: {} readings, {} live, {} as history, {} dropped; {} times on; {} steps, at most {} a second; heap {:?}",
-        account.measured, account.live, account.history, day.lost, judge.switched_on, rig.steps, day.busiest, memory
+        "seed {seed}: {} readings, {} live, {} as history, {} dropped; {} times on; {} reloads; {} steps, at most {} a second; heap {:?}",
+        account.measured,
+        account.live,
+        account.history,
+        day.lost,
+        judge.switched_on,
+        day.extras.reloads,
+        rig.steps,
+        day.busiest,
+        memory
     );
     assert!(account.history > 1000 && day.lost > 0 && judge.switched_on > 100, "a day without troubles proves nothing");
+    assert!(day.extras.reloads > 100, "nor does one without reloads");
     let (first, last) = (memory[0], memory[LEGS - 1]);
     assert!(last <= first + SLACK, "{first} bytes were in use after two hours, {last} after a day: {memory:?}");
     assert_eq!(threads(), before, "threads left behind");

@@ -79,7 +79,7 @@ impl Day {
 
     /// One thing happens.
     pub fn happen(&mut self) {
-        match self.random.u8(0..30) {
+        match self.random.u8(0..34) {
             0..=3 => self.break_a_chip(),
             4 => {
                 let bus = PathBuf::from(BUSES[self.random.usize(0..BUSES.len())]);
@@ -107,6 +107,7 @@ impl Day {
             25 => self.fail_a_line(),
             26 | 27 => self.tell_a_source(),
             28 => self.contradict(),
+            29..=32 => self.reload(),
             _ => {
                 let topic = self.rig.plan().get_topic.clone().expect("a topic");
                 let payload: &[u8] = if self.random.bool() { b"calibrate" } else { b"" };

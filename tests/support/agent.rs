@@ -251,7 +251,7 @@ impl Agent {
         assert_eq!(set, 0, "the agent is ours to limit");
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().expect("it is running").id()).expect("a process id")
     }

@@ -1,6 +1,7 @@
 //! The agent in the test's own process, on a simulated board whose every part the test can reach.
 
 use super::rig::{plan_of, simulated_board};
+use board2mqtt::agent::reload::Configuration;
 use board2mqtt::agent::{self, Setup};
 use board2mqtt::board::Board;
 use board2mqtt::board::simulated::{Control, Simulated};
@@ -43,13 +44,17 @@ impl Inside {
         let hour = Duration::from_secs(3600);
         let limits = Limits { max_size: 1 << 20, max_age: hour, overflow: Overflow::DropOldest };
         let setup = Setup {
-            plan,
-            session,
+            configuration: Configuration {
+                plan,
+                session,
+                limits,
+                flush_every: Duration::from_secs(5),
+                drain_per_second: 1_000,
+            },
             board: board.clone(),
             clock: Arc::new(SystemClock),
             store: Box::new(Memory::new(limits)),
             store_woken: Arc::default(),
-            drain_per_second: 1_000,
             state_file: folder.path().join("state.json"),
             runtime_folder: None,
         };
@@ -63,7 +68,7 @@ impl Inside {
                 let _ = stopped.await;
                 "the end of the test"
             };
-            runtime.block_on(agent::run(setup, stopped)).expect("an agent");
+            runtime.block_on(agent::run(setup, None, stopped)).expect("an agent");
             runtime.shutdown_background();
         };
         let thread = std::thread::spawn(run);

@@ -5,7 +5,7 @@
 //! still, because some deadline never moves on, is a failure at once.
 
 use super::server::Server;
-use board2mqtt::agent::core::{Core, Parts};
+use board2mqtt::agent::core::{Core, Parts, Same};
 use board2mqtt::board::simulated::{self, Control, Simulated};
 use board2mqtt::board::{Board, Bus, Input, Output};
 use board2mqtt::buffer::memory::Memory;
@@ -16,6 +16,7 @@ use board2mqtt::line::{Active, Bias, Drive, Edges, I2cPlace, Initial, Level, Lin
 use board2mqtt::mqtt::Message;
 use board2mqtt::plan::{self, Plan};
 use board2mqtt::poll::{Job, Poller, Report};
+use board2mqtt::publish::Link;
 use board2mqtt::sample::{Failure, Reason};
 use board2mqtt::state::StateFile;
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub type Writes = Arc<Mutex<Vec<Write>>>;
 
 /// The sensors that share a bus.
 struct Resource {
+    bus: Option<PathBuf>,
     poller: Poller,
     sensors: Vec<usize>,
     /// A read hangs: nothing is read, and at this time the agent notices.
@@ -111,7 +113,9 @@ impl Rig {
         self.configuration = configuration.to_owned();
         let plan = plan_of(configuration);
         let clock: Arc<dyn Clock> = self.clock.clone();
-        self.resources = resources(&plan, &self.board, &clock);
+        let jobs = plan.sensors.iter().enumerate().map(|(sensor, planned)| Arc::new(Job::new(sensor, planned)));
+        self.resources.clear();
+        self.poll(by_bus(jobs), &[]);
         let parts = Parts {
             board: self.board.clone(),
             clock,
@@ -128,6 +132,46 @@ impl Rig {
     /// Starts it again with the configuration it had.
     pub fn restart(&mut self) {
         self.start(&self.configuration.clone());
+    }
+
+    /// Takes up another configuration while it runs, as the agent does. [`Rig::plan`] stays what it was.
+    pub fn reload(&mut self, configuration: &Path) {
+        let Some(core) = &mut self.core else { return };
+        let plan = plan_of(configuration);
+        let numbers = core.number(&plan);
+        let jobs = numbers.iter().zip(&plan.sensors).map(|(number, sensor)| Arc::new(Job::new(*number, sensor)));
+        let jobs: Vec<_> = jobs.collect();
+        let polled: Vec<_> = self.resources.iter().flat_map(|resource| resource.poller.jobs()).collect();
+        let same = |job: &Arc<Job>| {
+            let old = polled.iter().find(|old| old.sensor == job.sensor);
+            old.map_or(Same::default(), |old| Same { chip: old.same_chip(job), job: ***old == **job })
+        };
+        let same: Vec<_> = jobs.iter().map(same).collect();
+        let configured = core.configure(plan, true, &numbers, &same);
+        self.poll(by_bus(jobs.into_iter()), &configured.read_now);
+        if self.server.is_connected() {
+            self.give_retained(configured.subscribe.into_iter().map(|(topic, _)| topic));
+        }
+        self.turn();
+    }
+
+    /// Goes on with these jobs: buses come and go with them.
+    fn poll(&mut self, mut buses: BTreeMap<Option<PathBuf>, Vec<Arc<Job>>>, read_now: &[usize]) {
+        let now = self.clock.now();
+        self.resources.retain(|resource| buses.contains_key(&resource.bus));
+        for resource in &mut self.resources {
+            let jobs = buses.remove(&resource.bus).expect("those without jobs are gone");
+            resource.sensors = jobs.iter().map(|job| job.sensor).collect();
+            resource.poller.configure(jobs, read_now, now);
+        }
+        let fresh = buses.into_iter().map(|(bus, jobs)| Resource {
+            bus,
+            sensors: jobs.iter().map(|job| job.sensor).collect(),
+            poller: Poller::new(jobs, self.board.clone(), self.clock.clone(), now),
+            hanging: None,
+            hung: false,
+        });
+        self.resources.extend(fresh);
     }
 
     /// The process dies: lines are let go as they stand, nothing is written any more.
@@ -163,6 +207,11 @@ impl Rig {
         core.connected(&mut self.server);
         let topics: Vec<String> = core.subscriptions().map(|(topic, _)| topic.to_owned()).collect();
         self.exchange();
+        self.give_retained(topics.into_iter());
+    }
+
+    /// What the server says to a subscription.
+    fn give_retained(&mut self, topics: impl Iterator<Item = String>) {
         for topic in topics {
             if let Some(message) = self.server.retained_message(&topic) {
                 self.deliver(message);
@@ -180,7 +229,6 @@ impl Rig {
 
     /// Somebody publishes; lost if there is no connection.
     pub fn message(&mut self, topic: &str, payload: &[u8]) {
-        use board2mqtt::publish::Link;
         if self.server.is_connected() && self.server.mood() != super::server::Mood::Silent {
             let payload = payload.to_vec().into();
             self.deliver(Message { topic: topic.to_owned(), payload, retain: false });
@@ -307,25 +355,11 @@ pub fn simulated_board(plan: &Plan, clock: Arc<dyn Clock>) -> Simulated {
     Simulated::by_hand(parts, Some(still), None, clock).expect("a board")
 }
 
-fn resources(plan: &Plan, board: &Arc<dyn Board>, clock: &Arc<dyn Clock>) -> Vec<Resource> {
-    let mut jobs: BTreeMap<Option<PathBuf>, Vec<Job>> = BTreeMap::new();
-    for (sensor, planned) in plan.sensors.iter().enumerate() {
-        jobs.entry(planned.place.as_ref().map(|place| place.bus.clone())).or_default().push(Job {
-            sensor,
-            driver: planned.driver,
-            place: planned.place.clone(),
-            options: planned.options.clone(),
-            interval: planned.interval,
-            deadline: planned.deadline,
-        });
-    }
-    let resource = |jobs: Vec<Job>| Resource {
-        sensors: jobs.iter().map(|job| job.sensor).collect(),
-        poller: Poller::new(jobs, board.clone(), clock.clone(), clock.now()),
-        hanging: None,
-        hung: false,
-    };
-    jobs.into_values().map(resource).collect()
+/// What is polled together.
+fn by_bus(jobs: impl Iterator<Item = Arc<Job>>) -> BTreeMap<Option<PathBuf>, Vec<Arc<Job>>> {
+    let mut buses: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    jobs.for_each(|job| buses.entry(job.place.as_ref().map(|place| place.bus.clone())).or_default().push(job));
+    buses
 }
 
 /// A board that notes what is written to its outputs, and when.

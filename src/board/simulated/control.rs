@@ -2,7 +2,7 @@
 
 use super::lines::Line;
 use super::schedule::Place;
-use super::{Fault, Weather, World};
+use super::{Fault, Parts, Weather, World};
 use crate::clock::Instant;
 use crate::sample::{Failure, Reason};
 use std::path::Path;
@@ -51,6 +51,11 @@ impl Control {
     /// Sets the fault of a whole bus, or ends it with `None`; those of its sensors stay.
     pub fn set_bus_fault(&self, bus: &Path, fault: Option<Fault>) {
         self.0.set_fault(&Place::Bus(bus.to_owned()), fault);
+    }
+
+    /// Makes room for what another configuration has: a chip in still air for each new sensor, a level for each new input.
+    pub fn extend(&self, parts: &Parts) {
+        self.0.extend(parts);
     }
 
     /// Unplugs a bus's adapter in the middle of whatever it does and plugs another in: what was open on the first hangs for

@@ -123,6 +123,10 @@ impl Board for Simulated {
         self.world.lines.trace_target()
     }
 
+    fn control(&self) -> Option<Control> {
+        Some(Simulated::control(self))
+    }
+
     fn adapter(&self, bus: &Path) -> Option<Adapter> {
         let (number, _) = self.world.numbered(bus);
         Some(Adapter { file: (0, number), device: 0 })
@@ -146,7 +150,10 @@ impl Board for Simulated {
 struct World {
     clock: Arc<dyn Clock>,
     start: Instant,
+    /// As it was made: what the script speaks of.
     parts: Parts,
+    /// Sensors that have come later.
+    added: Mutex<Vec<SimulatedSensor>>,
     sky: Arc<Sky>,
     lines: Arc<Lines>,
     /// By path, and how many adapters that path had before.
@@ -175,7 +182,8 @@ impl World {
         let sky = Arc::new(Sky { clock: clock.clone(), start, places, air, repeat, fixed });
         let lines = Arc::new(Lines::new(clock.clone(), trace));
         let player = Mutex::new(Player::new(deeds));
-        let world = Self { clock, start, parts, sky, lines, buses: Mutex::default(), player };
+        let (added, buses) = (Mutex::default(), Mutex::default());
+        let world = Self { clock, start, parts, added, sky, lines, buses, player };
         for input in 0..world.parts.inputs.len() {
             world.drive_input(input, false, start);
         }
@@ -200,13 +208,34 @@ impl World {
     fn new_bus(&self, path: &Path) -> SimulatedBus {
         let sky = self.sky.clone();
         let bus = SimulatedBus::new(path, self.clock.clone(), Arc::new(move |place| sky.weather(place)));
-        for sensor in self.parts.sensors.iter().filter(|sensor| sensor.place.bus == path) {
-            match chips::model(sensor.driver) {
-                Some(chip) => bus.add(sensor.place.address, chip),
-                None => log::warn!(driver = sensor.driver; "no model of this chip, nobody answers in its place"),
+        let added = self.added();
+        let all = self.parts.sensors.iter().chain(added.iter());
+        all.filter(|sensor| sensor.place.bus == path).for_each(|sensor| add_chip(&bus, sensor));
+        bus
+    }
+
+    fn added(&self) -> MutexGuard<'_, Vec<SimulatedSensor>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for what a configuration has that the board was not made with: a chip in still air for each sensor, a
+    /// level for each input. What is there stays, a chip of another driver in its place excepted.
+    fn extend(&self, parts: &Parts) {
+        for sensor in &parts.sensors {
+            let there = |known: &&SimulatedSensor| known.place == sensor.place;
+            let newest = self.added().iter().rev().find(there).or(self.parts.sensors.iter().find(there)).cloned();
+            if newest.is_none_or(|known| known.driver != sensor.driver) {
+                add_chip(&self.bus(&sensor.place.bus), sensor);
+                self.added().retain(|known| known.place != sensor.place);
+                self.added().push(sensor.clone());
             }
         }
-        bus
+        for input in &parts.inputs {
+            let line = self.lines.line(&lines::line_key(&input.line));
+            if line.physical().is_none() {
+                drive(&line, input, false, self.clock.now());
+            }
+        }
     }
 
     /// The adapter is unplugged in the middle of whatever it does, which then never ends, and another takes its path.
@@ -219,11 +248,8 @@ impl World {
     /// Brings an input (by index) to a logical level. A configuration may use its line as an output too: that is then the
     /// stronger.
     fn drive_input(&self, input: usize, on: bool, at: Instant) {
-        let SimulatedInput { line, active, .. } = &self.parts.inputs[input];
-        let high = on == (*active == Active::High);
-        if let Err(failure) = self.lines.line(&lines::line_key(line)).drive(high, at) {
-            log::debug!(failure:%; "simulated input does not move");
-        }
+        let input = &self.parts.inputs[input];
+        drive(&self.lines.line(&lines::line_key(&input.line)), input, on, at);
     }
 
     fn set_fault(&self, place: &Place, fault: Option<Fault>) {
@@ -257,6 +283,20 @@ impl World {
             // The player has gone back to the first deed; the air is a function of time.
             Act::StartOver => {}
         }
+    }
+}
+
+fn add_chip(bus: &SimulatedBus, sensor: &SimulatedSensor) {
+    match chips::model(sensor.driver) {
+        Some(chip) => bus.add(sensor.place.address, chip),
+        None => log::warn!(driver = sensor.driver; "no model of this chip, nobody answers in its place"),
+    }
+}
+
+fn drive(line: &lines::Line, input: &SimulatedInput, on: bool, at: Instant) {
+    let high = on == (input.active == Active::High);
+    if let Err(failure) = line.drive(high, at) {
+        log::debug!(failure:%; "simulated input does not move");
     }
 }
 

@@ -6,6 +6,7 @@ use super::medium::Medium;
 use super::rig::{FLUSH_MS, Rig, WIDE};
 use crate::buffer::{Buffer as _, Contents, Limits, Overflow, UNKNOWN_BOOT};
 use std::io::ErrorKind;
+use std::time::Duration;
 
 const SEGMENT: &str = "0000000000000000.log";
 
@@ -398,4 +399,40 @@ fn a_disk_that_refuses_what_a_tail_kept_back_gets_it_later() {
     rig.medium.cut(&mut fastrand::Rng::with_seed(1));
     rig.restart();
     assert_eq!(rig.values(), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_smaller_limit_holds_as_soon_as_the_disk_lets_it() {
+    let flush_every = Duration::from_millis(FLUSH_MS);
+    let limits = Limits { max_size: 1024 * 1024, ..WIDE };
+    let mut rig = Rig::new(WIDE);
+    rig.keep(0..40_000);
+    let before = rig.medium.bytes();
+    rig.medium.refuse(Some(ErrorKind::ReadOnlyFilesystem));
+    rig.store.limit(limits, flush_every);
+    rig.pass(5_000);
+    assert_eq!((rig.medium.bytes(), rig.store.contents().dropped), (before, 0));
+    rig.medium.refuse(None);
+    rig.pass(10_000);
+    assert!(rig.medium.bytes() <= 1024 * 1024, "{} bytes", rig.medium.bytes());
+    let dropped = rig.store.contents().dropped;
+    assert!(dropped > 0 && rig.store.deadline().is_none());
+    rig.medium.kill();
+    let mut rig = Rig::on(rig.medium.clone(), WIDE);
+    assert_eq!(rig.values(), (dropped as u32..40_000).collect::<Vec<_>>(), "what was counted as lost, and no more");
+}
+
+#[test]
+fn a_disk_that_comes_late_is_opened_under_the_limits_that_hold_by_then() {
+    let narrow = Limits { max_size: 100 * 1024, ..WIDE };
+    let mut rig = Rig::new(WIDE);
+    rig.keep(0..10_000);
+    rig.medium.kill();
+    rig.medium.refuse(Some(ErrorKind::PermissionDenied));
+    let mut rig = Rig::on(rig.medium.clone(), narrow);
+    rig.store.limit(WIDE, Duration::from_millis(FLUSH_MS));
+    rig.medium.refuse(None);
+    rig.pass(10_000);
+    assert_eq!(rig.store.contents().dropped, 0);
+    assert_eq!(rig.values().len(), 10_000);
 }

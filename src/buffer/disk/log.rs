@@ -113,8 +113,9 @@ impl Log {
         }
     }
 
-    /// Opens what is there, as the recovery of [the module above](super) tells.
-    pub(super) fn open(&mut self) -> Result<Found, StoreError> {
+    /// Opens what is there, under these limits, as the recovery of [the module above](super) tells.
+    pub(super) fn open(&mut self, limits: Limits) -> Result<Found, StoreError> {
+        self.limits = limits;
         (self.writer, self.reader) = (None, None);
         self.segments.clear();
         let files = self.folder.enter()?;
@@ -228,11 +229,7 @@ impl Log {
 
     /// Begins a new segment; `false` if there is no room for it and nothing gives way.
     fn rotate(&mut self, records: &[Record]) -> Result<bool, StoreError> {
-        if let Some(writer) = &mut self.writer {
-            let bytes = blocks(writer.seal(&mut self.tail)?);
-            self.segments.back_mut().expect("a writer has its segment").bytes = bytes;
-            self.writer = None;
-        }
+        self.seal()?;
         let least = records.first().map_or(0, |first| blocks(Writer::least(first, &self.names)));
         let size = self.segment_size().max(least);
         if !self.make_room(size)? {
@@ -250,6 +247,26 @@ impl Log {
         self.segments.push_back(Segment { first: self.next, bytes: size });
         self.unsynced = true;
         Ok(true)
+    }
+
+    /// Nothing more is appended to the last segment.
+    fn seal(&mut self) -> io::Result<()> {
+        if let Some(writer) = &mut self.writer {
+            let bytes = blocks(writer.seal(&mut self.tail)?);
+            self.segments.back_mut().expect("a writer has its segment").bytes = bytes;
+            self.writer = None;
+        }
+        Ok(())
+    }
+
+    /// Goes on under other limits; gives the first record that is still there.
+    pub(super) fn limit(&mut self, limits: Limits) -> Result<u64, StoreError> {
+        self.limits = limits;
+        self.find_folder()?;
+        // What it has reserved is by the measure of the limits before.
+        self.seal()?;
+        self.make_room(0)?;
+        Ok(self.begin())
     }
 
     fn make_room(&mut self, bytes: u64) -> Result<bool, StoreError> {

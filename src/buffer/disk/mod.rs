@@ -104,7 +104,8 @@
 //! that is reserved for it, 16 KiB for the folder, `lock` and `cursor`, and files that are not ours. A segment is a fifth of
 //! it, at most 1 MiB. Where a new one does not fit, `overflow` lets the oldest segment go, or refuses what is new. Readings
 //! are counted exactly: those of a deleted segment that the server has not, and that nobody delivers live.
-//! `max_age` is applied to the oldest records as they are read.
+//! `max_age` is applied to the oldest records as they are read. Other limits than before, on start or while it runs, hold at
+//! once: the last segment gives back what is reserved for it, and `overflow` decides about what is still too much.
 //!
 //! # Recovery
 //!

@@ -59,7 +59,7 @@ impl Rig {
     fn new(memory: bool) -> Self {
         let medium = if memory { Medium::with_memory() } else { Medium::default() };
         let (mut log, names, series) = log(&medium, 1);
-        log.open().expect("an empty folder");
+        log.open(LIMITS).expect("an empty folder");
         Self { medium, log, names, series, model: Model::default(), next: 0 }
     }
 
@@ -133,7 +133,7 @@ impl Rig {
     /// The process starts again, and finds what it finds.
     fn start(&mut self, boot: u128) -> (Found, BTreeMap<u64, Record>) {
         (self.log, self.names, self.series) = log(&self.medium, boot);
-        let found = self.log.open().expect("a log");
+        let found = self.log.open(LIMITS).expect("a log");
         let mut there = BTreeMap::new();
         let mut from = found.begin;
         while from < found.next {

@@ -5,7 +5,7 @@
 use super::StoreError;
 use super::log::{Appended, Batch, Found, Log};
 use super::ranges::Ranges;
-use crate::buffer::Record;
+use crate::buffer::{Limits, Record};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 
@@ -14,14 +14,16 @@ const REQUESTS: usize = 8;
 
 /// What the main thread asks for.
 pub(super) enum Request {
-    /// Open the log.
-    Open,
+    /// Open the log, under these limits.
+    Open(Limits),
     /// Append these.
     Append(Vec<Record>),
     /// Read from that number on, at most so many.
     Read(u64, usize),
     /// Everything before that number is forgotten, and these.
     Forget(u64, Ranges),
+    /// Go on under other limits.
+    Limit(Limits),
     /// Return when everything is on disk.
     Sync,
 }
@@ -36,6 +38,8 @@ pub(super) enum Reply {
     Read(u64, Result<Batch, StoreError>),
     /// The cursor is written; whether space was freed.
     Forgotten(Result<bool, StoreError>),
+    /// The limits hold; the first record that is still there.
+    Limited(Result<u64, StoreError>),
     /// Everything is on disk.
     Synced(Result<(), StoreError>),
 }
@@ -98,10 +102,11 @@ impl Worker {
 
     fn carry_out(&mut self, request: Request) {
         let reply = match request {
-            Request::Open => Reply::Opened(self.log.open()),
+            Request::Open(limits) => Reply::Opened(self.log.open(limits)),
             Request::Append(records) => Reply::Appended(self.log.append(&records)),
             Request::Read(from, max) => Reply::Read(from, self.log.read(from, max)),
             Request::Forget(begin, ranges) => Reply::Forgotten(self.log.forget(begin, ranges)),
+            Request::Limit(limits) => Reply::Limited(self.log.limit(limits)),
             Request::Sync => Reply::Synced(self.log.sync()),
         };
         // The main thread may have gone; then nobody asks again either.

@@ -47,7 +47,7 @@ pub fn run(seconds: Option<u64>) -> Result<(), Failed> {
             ));
             Viewer::lines(messages, closed)
         };
-        let outcome = agent::run(setup, end).await;
+        let outcome = agent::run(setup, None, end).await;
         viewer.finish(LAST_WORDS);
         outcome
     });

@@ -40,6 +40,13 @@ impl Disk {
                 self.full &= freed != Some(true);
                 self.sync_by(self.now.uptime_ms + self.flush_ms);
             }
+            Reply::Limited(outcome) => {
+                self.under_way.limit = false;
+                match self.judge(outcome) {
+                    Some(begin) => self.limited(begin),
+                    None => self.due.limit = true,
+                }
+            }
             Reply::Synced(outcome) => {
                 self.under_way.sync = false;
                 if self.judge(outcome).is_none() {
@@ -83,6 +90,13 @@ impl Disk {
             }
         }
         self.shed();
+    }
+
+    /// What had to give way is lost; there may be room now for what had none.
+    fn limited(&mut self, begin: u64) {
+        self.dropped += self.shelf.dropped_before(begin);
+        self.full = false;
+        self.sync_by(self.now.uptime_ms + self.flush_ms);
     }
 
     fn read(&mut self, from: u64, batch: Batch) {

@@ -80,6 +80,7 @@ struct UnderWay {
     append: bool,
     read: bool,
     forget: bool,
+    limit: bool,
     sync: bool,
 }
 
@@ -101,6 +102,8 @@ struct Due {
     open: Opening,
     /// The cursor on disk is not what it should be.
     forget: bool,
+    /// The log has other limits than it should.
+    limit: bool,
     /// Something is written that has to be on disk by then.
     sync: Option<u64>,
     /// Until then the disk is not asked to write.
@@ -125,7 +128,7 @@ impl Disk {
         let Options { path, limits, memory: _, flush_every, boot, wake } = options;
         let names = Arc::new(Names::new(boot));
         let (port, worker) = connect(Log::new(folder, names.clone(), limits), wake);
-        port.ask(Request::Open);
+        port.ask(Request::Open(limits));
         let disk = Self {
             path,
             names,
@@ -244,14 +247,24 @@ impl Buffer for Disk {
         let append = self.append_due().filter(|_| !self.under_way.append);
         let sync = self.due.sync.filter(|_| !self.under_way.sync);
         let first = [append, sync].into_iter().flatten().min();
-        let forget = self.due.forget && !self.under_way.forget;
+        let UnderWay { forget, limit, .. } = self.under_way;
+        let other = (self.due.forget && !forget) || (self.due.limit && !limit);
         let write = match self.due.again {
-            Some(again) if first.is_some() || forget => Some(again.max(first.unwrap_or(again))),
+            Some(again) if first.is_some() || other => Some(again.max(first.unwrap_or(again))),
             Some(_) => None,
             None => first,
         };
         let read = self.due.read.filter(|_| self.wants_read().is_some());
         [write, read].into_iter().flatten().min()
+    }
+
+    fn limit(&mut self, limits: Limits, flush_every: Duration) {
+        self.flush_ms = flush_every.as_millis() as u64;
+        if self.limits != limits {
+            self.limits = limits;
+            self.due.limit = true;
+            self.shed();
+        }
     }
 
     fn finish(&mut self) {
@@ -264,7 +277,7 @@ impl Buffer for Disk {
     }
 
     fn is_busy(&self) -> bool {
-        let UnderWay { append, read: _, forget, sync } = self.under_way;
+        let UnderWay { append, forget, sync, .. } = self.under_way;
         let is_opening = matches!(self.due.open, Opening::Awaited { .. });
         let has_work = self.append_due().is_some() || self.due.forget || self.due.sync.is_some();
         let may_work = self.due.open == Opening::Done && self.due.again.is_none();

@@ -12,7 +12,9 @@ impl Disk {
             Opening::Done => {}
             Opening::Again { at } if now >= at => {
                 self.due.open = Opening::Awaited { since: Some(now) };
-                self.port.ask(Request::Open);
+                self.port.ask(Request::Open(self.limits));
+                // It is opened under those that hold now.
+                self.due.limit = false;
                 return;
             }
             Opening::Again { .. } | Opening::Awaited { .. } => return,
@@ -22,6 +24,9 @@ impl Disk {
             return;
         }
         self.due.again = None;
+        if !self.under_way.limit && std::mem::take(&mut self.due.limit) {
+            self.under_way.limit = self.port.ask(Request::Limit(self.limits));
+        }
         if !self.under_way.append && self.append_due().is_some_and(|at| now >= at) {
             self.ask_append();
         }
