@@ -15,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a boot may take.
 const BOOT: Duration = Duration::from_secs(400);
+/// How many seconds `cross/deploy` may take.
+const DEPLOYMENT: &str = "200";
 /// What a board says on its console when it takes logins.
 const READY: &str = "board is ready";
 /// Who it is, in the README and here.
@@ -80,8 +82,9 @@ impl Board {
 
     /// `cross/deploy`, then what it says to do on a board without a configuration.
     fn install(&mut self, agent: &Path, machine: &Machine) {
-        let mut deploy = Command::new(image::deploy());
-        deploy.arg("--binary").arg(agent).arg("pi@board").stdin(Stdio::null());
+        let mut deploy = Command::new("timeout");
+        let options = [Path::new("--binary"), agent, Path::new("pi@board")];
+        deploy.arg(DEPLOYMENT).arg(image::deploy()).args(options).stdin(Stdio::null());
         let output = deploy.env("SSH_OPTIONS", format!("-F {}", self.guest.ssh_config().display())).output();
         let output = output.expect("cross/deploy");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -143,6 +146,11 @@ impl Board {
             let status = board.newest(STATUS)?;
             (status.payload == "online" && status.at > since).then_some(())
         });
+    }
+
+    /// Forgets what was heard so far.
+    pub fn forget(&self) {
+        self.heard.clear();
     }
 
     /// The newest message on a topic.

@@ -78,6 +78,13 @@ impl Guest {
         child.wait_with_output().expect("its output")
     }
 
+    /// Copies a file of this machine there, as root.
+    pub fn copy(&self, from: &Path, to: &str) {
+        let mut command = Command::new("timeout");
+        command.args([BOUND, "scp", "-q", "-F"]).arg(self.ssh_config()).arg(from).arg(format!("root@board:{to}"));
+        succeeded("scp", &command.stdin(Stdio::null()).output().expect("scp (package openssh-client)"));
+    }
+
     /// Writes a file as root, its folders included.
     pub fn write(&self, path: &str, content: &str) {
         let script = format!("mkdir -p \"$(dirname {path})\" && cat >{path}");

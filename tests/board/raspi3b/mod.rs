@@ -2,6 +2,7 @@
 
 mod faults;
 mod lines;
+mod package;
 mod pwm;
 mod registers;
 mod sensors;
@@ -68,6 +69,12 @@ const CHECKS: &[Check<Board>] = &[
     ("a killed agent's lines are made safe, and it starts again", unit::killed),
     ("the watchdog ends a stopped agent, and its lines are safe", unit::watchdog),
     ("a board that freezes is `offline`, and back when it thaws", unit::frozen),
+    ("a package without a configuration starts nothing", package::unconfigured),
+    ("the package's agent runs when it is configured", package::configured),
+    ("an upgrade restarts the agent", package::upgraded),
+    ("an upgrade that refuses the configuration leaves the agent running", package::refused),
+    ("an upgrade leaves a stopped agent stopped", package::stopped),
+    ("a purge leaves nothing, and a configuration that is there is started", package::purged),
     ("a board that loses power is `offline`", unit::power_cut),
 ];
 

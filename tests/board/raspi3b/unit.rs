@@ -104,7 +104,7 @@ pub fn frozen(board: &mut Board) {
 
 pub fn power_cut(board: &mut Board) {
     board.configure(CONFIGURATION, "");
-    board.wait_for_payload(STATUS, "online");
+    assert_eq!(board.server.retained(STATUS).as_deref(), Some("online"));
     board.qemu.kill();
     board.wait_for_payload(STATUS, "offline");
     assert_eq!(board.server.retained(STATUS).as_deref(), Some("offline"));
