@@ -49,6 +49,11 @@ pub fn deploy() -> PathBuf {
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("timeout");
     command.args([BOUND, program]).args(arguments).current_dir(package());
+    // Build scripts look at what cargo tells a test of its package: what was built without would be built anew.
+    let told = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
+        command.env_remove(name);
+    }
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("timeout (package coreutils)");
     // 124 is what `timeout` ends with once the time is over.
     assert!(output.status.success(), "{command:?} ended with {}", output.status);
