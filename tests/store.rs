@@ -111,11 +111,10 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
 }
 
-/// Bytes of the file in the runtime folder.
-fn tail(agent: &Agent) -> u64 {
-    let files = std::fs::read_dir(agent.file("run")).expect("the runtime folder").flatten();
-    let tails = files.filter(|file| file.file_name().to_string_lossy().starts_with("buffer-"));
-    tails.map(|file| file.metadata().expect("a file").len()).sum()
+/// Whether the store has a file in the runtime folder.
+fn has_tail(agent: &Agent) -> bool {
+    let mut files = std::fs::read_dir(agent.file("run")).expect("the runtime folder").flatten();
+    files.any(|file| file.file_name().to_string_lossy().starts_with("buffer-"))
 }
 
 #[test]
@@ -127,7 +126,7 @@ fn ten_times_killed_while_the_server_is_away_it_loses_nothing() {
     let mut certain = Vec::new();
     for life in 0..10 {
         if life > 0 {
-            assert!(tail(&agent) > 0, "what outlives the process was not used");
+            assert!(has_tail(&agent), "what outlives the process was not used");
             agent.start_again();
         }
         let start = if life == 0 { 0 } else { agent.log().len() };

@@ -3,7 +3,7 @@
 //! Invariant: whatever a write leaves half done, the slot written before it is whole.
 
 use super::cell::VERSION;
-use super::folder::{File, Folder};
+use super::folder::{File, Folder, ToDisk};
 use super::ranges::Ranges;
 use crate::buffer::names::crc32;
 use std::io;
@@ -71,13 +71,11 @@ impl Cursor {
         Ok(())
     }
 
-    /// Returns when what was written is on disk.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.as_mut().filter(|_| self.unsynced) {
-            file.sync()?;
-            self.unsynced = false;
-        }
-        Ok(())
+    /// What is left to do until what was written is on disk, if anything is.
+    pub(super) fn sync(&mut self) -> io::Result<Option<ToDisk>> {
+        let sync = self.file.as_ref().filter(|_| self.unsynced).map(|file| file.sync()).transpose()?;
+        self.unsynced = false;
+        Ok(sync)
     }
 }
 

@@ -23,9 +23,12 @@ pub(super) trait Folder: Send {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// The file in memory for what the disk is to get later, if there is one. It outlives the process, not the power.
     fn tail(&self) -> Option<Box<dyn File>>;
-    /// Returns when the names of files are on disk.
-    fn sync(&self) -> io::Result<()>;
+    /// What brings the names of files to the disk.
+    fn names(&self) -> ToDisk;
 }
+
+/// What returns when something is on disk; on whatever thread.
+pub(super) type ToDisk = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// An open file.
 pub(super) trait File: Send {
@@ -39,8 +42,8 @@ pub(super) trait File: Send {
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
     /// Cuts it off there and gives back what was reserved behind.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
-    /// Returns when its content is on disk.
-    fn sync(&mut self) -> io::Result<()>;
+    /// What brings its content to the disk, up to when it is called.
+    fn sync(&self) -> io::Result<ToDisk>;
 }
 
 /// A folder of the file system.
@@ -134,8 +137,9 @@ impl Folder for Directory {
         Some(Box::new(file))
     }
 
-    fn sync(&self) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()
+    fn names(&self) -> ToDisk {
+        let path = self.path.clone();
+        Box::new(move || fs::File::open(&path)?.sync_all())
     }
 }
 
@@ -179,7 +183,8 @@ impl File for fs::File {
         self.set_len(len)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+    fn sync(&self) -> io::Result<ToDisk> {
+        let file = self.try_clone()?;
+        Ok(Box::new(move || file.sync_data()))
     }
 }

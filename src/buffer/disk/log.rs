@@ -6,7 +6,7 @@
 use super::StoreError;
 use super::cell::{self, CELL, VERSION};
 use super::cursor::{self, Cursor, Forgotten};
-use super::folder::Folder;
+use super::folder::{Folder, ToDisk};
 use super::ranges::Ranges;
 use super::segment::{Reader, Writer};
 use super::tail::Tail;
@@ -45,6 +45,8 @@ pub(super) struct Log {
     other: u64,
     /// Files were made or removed since the folder was synchronised.
     unsynced: bool,
+    /// Full segments that have to be brought to the disk.
+    sealed: Vec<(String, ToDisk)>,
 }
 
 /// A segment's file.
@@ -110,6 +112,7 @@ impl Log {
             next: 0,
             other: 0,
             unsynced: false,
+            sealed: Vec::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Log {
         self.limits = limits;
         (self.writer, self.reader) = (None, None);
         self.segments.clear();
+        self.sealed.clear();
         let files = self.folder.enter()?;
         self.tail = Tail::new(self.folder.tail());
         let (cursor, forgotten, cursor_damaged) = Cursor::open(&*self.folder)?;
@@ -171,7 +175,7 @@ impl Log {
         let mut file = self.folder.open(&name(first), false)?;
         if let Some(left) = self.tail.left().filter(|left| left.first == first) {
             file.write_at(&left.bytes, left.at)?;
-            file.sync()?;
+            file.sync()?()?;
         }
         let mut reader = Reader::new(file, first);
         let length = reader.len()?;
@@ -252,8 +256,10 @@ impl Log {
     /// Nothing more is appended to the last segment.
     fn seal(&mut self) -> io::Result<()> {
         if let Some(writer) = &mut self.writer {
-            let bytes = blocks(writer.seal(&mut self.tail)?);
-            self.segments.back_mut().expect("a writer has its segment").bytes = bytes;
+            let (bytes, sync) = writer.seal(&mut self.tail)?;
+            let segment = self.segments.back_mut().expect("a writer has its segment");
+            segment.bytes = blocks(bytes);
+            self.sealed.push((name(segment.first), sync));
             self.writer = None;
         }
         Ok(())
@@ -291,7 +297,7 @@ impl Log {
         self.segments.pop_front();
         if self.segments.is_empty() {
             self.writer = None;
-            self.tail.forget();
+            self.tail.empty();
         }
         self.reader.take_if(|reader| reader.first() == first);
         Ok(())
@@ -354,17 +360,15 @@ impl Log {
         Ok(self.segments.len() < before)
     }
 
-    /// Returns when everything is on disk.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+    /// What is left to do until everything is on disk, in this order, each by the file's name; the folder has none. It takes
+    /// the disk's time, and may be done elsewhere.
+    pub(super) fn sync(&mut self) -> Result<Vec<(String, ToDisk)>, StoreError> {
         self.find_folder()?;
-        if let Some(writer) = &mut self.writer {
-            writer.sync(&mut self.tail)?;
-        }
-        if self.unsynced {
-            self.folder.sync()?;
-            self.unsynced = false;
-        }
-        Ok(self.cursor.sync()?)
+        let segment = self.writer.as_mut().map(|writer| writer.sync(&mut self.tail)).transpose()?.flatten();
+        let segment = segment.zip(self.segments.back()).map(|(sync, segment)| (name(segment.first), sync));
+        let cursor = self.cursor.sync()?.map(|sync| (cursor::NAME.to_owned(), sync));
+        let names = std::mem::take(&mut self.unsynced).then(|| (String::new(), self.folder.names()));
+        Ok(self.sealed.drain(..).chain(segment).chain(names).chain(cursor).collect())
     }
 }
 

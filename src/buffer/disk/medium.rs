@@ -4,10 +4,11 @@
 //! have written any part of what it was given, in any order, in pieces of a sector.
 
 use super::StoreError;
-use super::folder::{File, Folder};
+use super::folder::{File, Folder, ToDisk};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Bytes that a disk writes at once or not at all.
 const SECTOR: usize = 512;
@@ -34,6 +35,8 @@ struct State {
     capacity: Option<usize>,
     /// Writing fails with this.
     refuses: Option<ErrorKind>,
+    /// Synchronising takes for ever.
+    stalled: bool,
     /// Files cannot be opened.
     locked_up: bool,
     /// Reading these bytes of the file fails.
@@ -192,6 +195,11 @@ impl Medium {
         self.state().refuses = kind;
     }
 
+    /// Whether synchronising takes until this is called again.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
+    }
+
     /// Files that are there cannot be opened.
     pub(super) fn lock_up(&self, locked_up: bool) {
         self.state().locked_up = locked_up;
@@ -319,8 +327,8 @@ impl File for InMemory {
         self.change(&Change::Length(len as usize))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+    fn sync(&self) -> io::Result<ToDisk> {
+        Ok(Box::new(|| Ok(())))
     }
 }
 
@@ -380,13 +388,16 @@ impl Folder for Seen {
         is_there.then(|| Box::new(InMemory { medium: self.medium.clone(), process: self.process }) as Box<dyn File>)
     }
 
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.medium.state();
-        state.step(self.process)?;
-        state.interrupted()?;
-        state.safe_names = state.names.clone();
-        state.renames.clear();
-        Ok(())
+    fn names(&self) -> ToDisk {
+        let Self { medium, process } = Self { medium: self.medium.clone(), ..*self };
+        Box::new(move || {
+            let mut state = medium.state();
+            state.step(process)?;
+            state.interrupted()?;
+            state.safe_names = state.names.clone();
+            state.renames.clear();
+            Ok(())
+        })
     }
 }
 
@@ -437,13 +448,19 @@ impl File for Open {
         state.interrupted()
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.medium.state();
-        state.step(self.process)?;
-        state.interrupted()?;
-        let file = &mut state.files[self.number];
-        file.safe = file.seen.clone();
-        file.pending.clear();
-        Ok(())
+    fn sync(&self) -> io::Result<ToDisk> {
+        let (medium, process, number) = (self.medium.clone(), self.process, self.number);
+        Ok(Box::new(move || {
+            while medium.state().stalled {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut state = medium.state();
+            state.step(process)?;
+            state.interrupted()?;
+            let file = &mut state.files[number];
+            file.safe = file.seen.clone();
+            file.pending.clear();
+            Ok(())
+        }))
     }
 }

@@ -14,8 +14,8 @@
 //! - A record leaves only when the server has acknowledged it, or by a limit, and then it is counted. What was acknowledged
 //!   in the last moments before a crash may be sent again.
 //! - No disk is waited for on the thread that takes readings and drives outputs: files belong to a thread of their own
-//!   (`worker`), which does nothing unless asked. While it is stuck in a write, records wait in memory, at most
-//!   [`MAX_BYTES`](super::memory::MAX_BYTES) of them; then `overflow` decides.
+//!   (`worker`), which does nothing unless asked, and has another wait for `fdatasync(2)`. While it is stuck in a write,
+//!   records wait in memory, at most [`MAX_BYTES`](super::memory::MAX_BYTES) of them; then `overflow` decides.
 //!
 //! # Files
 //!

@@ -81,7 +81,7 @@ impl Rig {
     fn carry_out(&mut self, step: &Step) -> bool {
         let outcome = match step {
             Step::Append(count) => self.append(*count),
-            Step::Sync => self.log.sync().map(|()| self.model.safe.extend(self.model.records.keys())),
+            Step::Sync => self.sync(),
             Step::ForgetBefore(part) => {
                 let numbers: Vec<u64> = self.visible().collect();
                 let at = numbers.len() * usize::from(*part) / 255;
@@ -100,6 +100,14 @@ impl Rig {
         };
         assert!(outcome.is_ok() || self.medium.is_off(), "{outcome:?}");
         outcome.is_ok()
+    }
+
+    fn sync(&mut self) -> Result<(), super::StoreError> {
+        for (_, mut sync) in self.log.sync()? {
+            sync()?;
+        }
+        self.model.safe.extend(self.model.records.keys());
+        Ok(())
     }
 
     fn append(&mut self, count: usize) -> Result<(), super::StoreError> {

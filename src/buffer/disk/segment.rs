@@ -3,7 +3,7 @@
 //! It knows neither the other segments nor limits. Invariant: a record is read as it was written, or not at all.
 
 use super::cell::{self, Bytes, CELL, Cell, label_cells};
-use super::folder::File;
+use super::folder::{File, ToDisk};
 use super::tail::Tail;
 use crate::buffer::names::{Names, crc32};
 use crate::buffer::{Record, UNKNOWN_BOOT};
@@ -108,7 +108,7 @@ impl Writer {
     pub(super) fn flush(&mut self, tail: &mut Tail) -> io::Result<()> {
         if let Some((at, bytes)) = tail.kept() {
             self.file.write_at(bytes, at)?;
-            tail.forget();
+            tail.empty();
         }
         Ok(())
     }
@@ -138,23 +138,22 @@ impl Writer {
         into.extend(record.encode(self.first));
     }
 
-    /// Returns when everything is on disk.
-    pub(super) fn sync(&mut self, tail: &mut Tail) -> io::Result<()> {
-        if self.unsynced {
-            self.flush(tail)?;
-            self.file.sync()?;
-            self.unsynced = false;
+    /// What is left to do until everything is on disk, if anything is.
+    pub(super) fn sync(&mut self, tail: &mut Tail) -> io::Result<Option<ToDisk>> {
+        if !self.unsynced {
+            return Ok(None);
         }
-        Ok(())
+        self.flush(tail)?;
+        let sync = self.file.sync()?;
+        self.unsynced = false;
+        Ok(Some(sync))
     }
 
-    /// It is full: gives back what was reserved, returns when everything is on disk, and tells how long it is.
-    pub(super) fn seal(&mut self, tail: &mut Tail) -> io::Result<u64> {
+    /// It is full: gives back what was reserved; how long it is, and what is left to do until everything is on disk.
+    pub(super) fn seal(&mut self, tail: &mut Tail) -> io::Result<(u64, ToDisk)> {
         self.flush(tail)?;
         self.file.truncate(self.end)?;
-        self.unsynced = true;
-        self.sync(tail)?;
-        Ok(self.end)
+        Ok((self.end, self.file.sync()?))
     }
 
     /// How long it is.

@@ -46,7 +46,7 @@ impl Tail {
         Some(Left { first, at, bytes: bytes.split_off(CELL) })
     }
 
-    /// Nothing is left here any more.
+    /// The segment has what was kept back, or will never have it: nothing is left here.
     pub(super) fn empty(&mut self) {
         self.bytes.clear();
         if let Some(file) = &mut self.file {
@@ -61,8 +61,7 @@ impl Tail {
         let Some(file) = self.file.as_mut().filter(|_| self.bytes.len() + bytes.len() <= MOST) else { return false };
         let end = if self.bytes.is_empty() { 0 } else { (CELL + self.bytes.len()) as u64 };
         let written = if end == 0 {
-            let image = [&cell::tail_header(first, at)[..], bytes].concat();
-            file.truncate(0).and_then(|()| file.write_at(&image, 0))
+            file.write_at(&[&cell::tail_header(first, at)[..], bytes].concat(), 0)
         } else {
             file.write_at(bytes, end)
         };
@@ -81,10 +80,5 @@ impl Tail {
     /// What is kept back, and where it belongs.
     pub(super) fn kept(&self) -> Option<(u64, &[u8])> {
         (!self.bytes.is_empty()).then_some((self.at, &self.bytes))
-    }
-
-    /// The segment has what was kept back, or will never have it.
-    pub(super) fn forget(&mut self) {
-        self.bytes.clear();
     }
 }

@@ -41,7 +41,7 @@ pub struct Options {
     /// This boot, as the kernel names it.
     pub boot: u128,
     /// Called whenever [`Buffer::turn`] has something to take in; by another thread.
-    pub wake: Box<dyn Fn() + Send>,
+    pub wake: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The store on disk.
@@ -127,7 +127,7 @@ impl Disk {
     pub(super) fn over(folder: Box<dyn Folder>, options: Options) -> (Self, Worker) {
         let Options { path, limits, memory: _, flush_every, boot, wake } = options;
         let names = Arc::new(Names::new(boot));
-        let (port, worker) = connect(Log::new(folder, names.clone(), limits), wake);
+        let (port, worker) = connect(Log::new(folder, names.clone(), limits), wake.into());
         port.ask(Request::Open(limits));
         let disk = Self {
             path,
