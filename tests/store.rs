@@ -76,16 +76,26 @@ fn taken(agent: &Agent, start: usize, sensor: &str) -> u64 {
     log[start..].lines().filter(|line| line.starts_with(&word)).count() as u64
 }
 
-/// Lets the gateway take so many more of each sensor, kills it, and tells how many each has taken for certain in this life.
-///
-/// A reading is logged before it is stored: the last one may have been killed in between.
+/// How many samples of each sensor the store has taken since then, as it says itself: it takes all, in their order.
+fn stored(agent: &Agent, start: usize) -> BTreeMap<&'static str, u64> {
+    let log = agent.log();
+    let said = log[start..].lines().filter_map(|line| {
+        line.starts_with("DEBUG safe from the end of this process").then_some(())?;
+        line.rsplit_once("readings=")?.1.parse::<usize>().ok()
+    });
+    let samples = log[start..].lines().filter_map(|line| line.strip_prefix("DEBUG sample sensor="));
+    let sensors: Vec<_> = samples.filter_map(|rest| rest.split(' ').next()).take(said.sum()).collect();
+    SENSORS.iter().map(|name| (*name, sensors.iter().filter(|sensor| *sensor == name).count() as u64)).collect()
+}
+
+/// Lets the store take so many more of each sensor, kills the gateway, and tells how many of each were stored in this life.
 fn kill_after(agent: &mut Agent, start: usize, more: u64) -> BTreeMap<&'static str, u64> {
-    let before = SENSORS.map(|sensor| taken(agent, start, sensor));
+    let before = stored(agent, start);
     wait_for("samples", || {
-        SENSORS.iter().zip(before).all(|(sensor, before)| taken(agent, start, sensor) >= before + more).then_some(())
+        stored(agent, start).iter().all(|(sensor, now)| *now >= before[sensor] + more).then_some(())
     });
     agent.kill();
-    SENSORS.iter().map(|sensor| (*sensor, taken(agent, start, sensor) - 1)).collect()
+    stored(agent, start)
 }
 
 /// Panics unless everything that was taken for certain in each life has arrived.

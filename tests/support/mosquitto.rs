@@ -55,7 +55,7 @@ impl Mosquitto {
             server.port = free_port();
             let user = if is_root() { "user root\n" } else { "" };
             // Else it drops what a slow subscriber has not taken yet, and a test would miss it.
-            let patient = "max_queued_messages 0\n";
+            let patient = "max_queued_messages 100000\n";
             let text = format!("{user}log_dest stderr\nlog_type all\n{patient}{}\n", text(server.port));
             std::fs::write(server.file("mosquitto.conf"), text).expect("the server's configuration");
             if server.try_start() {

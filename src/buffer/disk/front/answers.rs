@@ -79,6 +79,7 @@ impl Disk {
         let Appended { first, taken, begin } = *appended;
         self.dropped += self.shelf.dropped_before(begin);
         self.full = taken == 0 && !sent.is_empty();
+        log::debug!(readings = taken; "safe from the end of this process");
         for (number, ticket) in (first..).zip(&sent[..taken]) {
             let state = self.queue.take(*ticket);
             self.shelf.written(number, (state == Some(State::Held)).then_some(*ticket));
