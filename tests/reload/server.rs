@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 const STATUS: &str = "board2mqtt/gate/status";
 
-/// Asserts that every count from the first to the last is among these messages, live or in the history.
-fn assert_none_lost(messages: &[Received], topic: &str) {
-    let seen: BTreeSet<u64> = counts(messages, topic).into_iter().collect();
-    let (first, last) = (*seen.first().expect("counts"), *seen.last().expect("counts"));
-    let missing: Vec<_> = (first..=last).filter(|count| !seen.contains(count)).collect();
-    assert!(missing.is_empty(), "{topic}: of {first} to {last} {missing:?} never came");
+/// Waits until every count from the first to the last is among the messages, live or in the history.
+fn wait_until_none_lacks(messages: impl Fn() -> Vec<Received>, topic: &str) {
+    wait_for(&format!("every count of {topic}"), || {
+        let seen: BTreeSet<u64> = counts(&messages(), topic).into_iter().collect();
+        (*seen.last()? - *seen.first()? + 1 == seen.len() as u64).then_some(())
+    });
 }
 
 #[test]
@@ -36,11 +36,7 @@ fn another_server_gets_everything_the_old_one_did_not_acknowledge() {
     assert_eq!(old.retained(STATUS).as_deref(), Some("offline"));
     old.wait_for_log("Received DISCONNECT from board2mqtt-gate");
     let all = || [before.messages(), after.messages()].concat();
-    wait_for("the history of the move", || {
-        let seen: BTreeSet<u64> = counts(&all(), &ticks).into_iter().collect();
-        (*seen.last()? - *seen.first()? + 1 == seen.len() as u64).then_some(())
-    });
-    assert_none_lost(&all(), &ticks);
+    wait_until_none_lacks(all, &ticks);
     new.publish(&topic("lamp/set"), "ON");
     gate.wait_for_levels("GPIO17", &["0", "1"]);
     assert_eq!(gate.logged("no connection to the server"), 0, "it was no outage");
@@ -50,10 +46,7 @@ fn another_server_gets_everything_the_old_one_did_not_acknowledge() {
     gate.wait_for_log("connection refused", 1);
     gate.reload(&config(new.port(), &parts));
     wait_for("the way back", || (payloads(&after, STATUS) == ["online", "offline", "online"]).then_some(()));
-    wait_for("the history of the wait", || {
-        let seen: BTreeSet<u64> = counts(&all(), &ticks).into_iter().collect();
-        (*seen.last()? - *seen.first()? + 1 == seen.len() as u64).then_some(())
-    });
+    wait_until_none_lacks(all, &ticks);
     assert_eq!(gate.levels("GPIO17"), ["0", "1"], "no line heard of any of it");
 }
 
@@ -87,7 +80,7 @@ fn other_credentials_and_another_keep_alive_are_one_connection_more() {
     let seen = counts(&watch.messages(), &ticks).into_iter().max().expect("counts");
     wait_for_count(&watch, &ticks, seen + 20);
     assert_eq!(connects(&server, "board2mqtt-gate"), 3);
-    assert_none_lost(&watch.messages(), &ticks);
+    wait_until_none_lacks(|| watch.messages(), &ticks);
     assert_eq!(gate.logged("WARN"), 0);
 }
 
