@@ -167,7 +167,7 @@ fn a_sensor_that_fails_goes_on_failing_since_then() {
 
 #[test]
 fn a_thousand_sensors_and_a_command_do_not_notice() {
-    let server = Mosquitto::start();
+    let server = Mosquitto::patient();
     let counters: String = (0..1_000).map(|number| counter(&format!("c{number}"), 1_000)).collect();
     let lamp = "[outputs.lamp]\nline = \"GPIO17\"\n";
     let text = |more: &str| config(server.port(), &format!("{more}{counters}{lamp}"));

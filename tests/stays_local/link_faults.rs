@@ -65,14 +65,14 @@ fn set_here(agent: &Agent, state: &str) {
 fn a_server_that_never_acks() {
     let scene = Scene::new("");
     scene.proxy.set(Mode::SwallowAcks);
-    let given_up = "the server acknowledged nothing for 30s";
     let begun = Instant::now();
-    while scene.agent.logged(given_up) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it goes on with a server that takes nothing");
+    // Long enough for the window to be full, and shorter than the agent's patience.
+    while begun.elapsed() < Duration::from_secs(20) {
         scene.commands_are_carried_out(1);
         // How often somebody wants something.
         std::thread::sleep(Duration::from_millis(200));
     }
+    scene.agent.wait_for_log("the server acknowledged nothing for 30s", 1);
     // The next connection may have lost acks as well, which none of the server's would ever make good.
     scene.proxy.set(Mode::Forward);
     scene.proxy.cut();

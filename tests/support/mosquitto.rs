@@ -35,6 +35,14 @@ impl Mosquitto {
         Self::with(lines)
     }
 
+    /// A server that lets everybody in and keeps what a slow subscriber has not taken yet, where others drop beyond a thousand.
+    pub fn patient() -> Self {
+        let lines = "allow_anonymous true\nmax_queued_messages 100000";
+        Self::start_in(tempfile::tempdir().expect("a folder for the server"), |port| {
+            format!("listener {port} 127.0.0.1\n{lines}")
+        })
+    }
+
     /// A server with the configuration lines that `lines` returns, which belong to its listener on loopback; `lines` may
     /// first put files into the folder it is given.
     pub fn with(lines: impl FnOnce(&Path) -> String) -> Self {
@@ -54,9 +62,7 @@ impl Mosquitto {
         for _ in 0..5 {
             server.port = free_port();
             let user = if is_root() { "user root\n" } else { "" };
-            // Else it drops what a slow subscriber has not taken yet, and a test would miss it.
-            let patient = "max_queued_messages 100000\n";
-            let text = format!("{user}log_dest stderr\nlog_type all\n{patient}{}\n", text(server.port));
+            let text = format!("{user}log_dest stderr\nlog_type all\n{}\n", text(server.port));
             std::fs::write(server.file("mosquitto.conf"), text).expect("the server's configuration");
             if server.try_start() {
                 return server;
