@@ -123,6 +123,17 @@ impl Board {
         }
     }
 
+    /// Puts another configuration in the place of the one that the agent was given without a drop-in; it is not told.
+    pub fn replace(&mut self, configuration: &str) {
+        self.configuration = self.complete(configuration);
+        self.guest.write("/etc/board2mqtt/config.toml", &self.configuration);
+    }
+
+    /// The agent's process, as systemd knows it.
+    pub fn process(&self) -> String {
+        self.guest.root("systemctl show -p MainPID --value board2mqtt").trim().to_owned()
+    }
+
     /// What `check --probe` printed before the agent was started.
     pub fn probe(&self) -> String {
         self.probe.clone()

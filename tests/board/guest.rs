@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// Seconds that a command may take there.
@@ -65,17 +65,22 @@ impl Guest {
 
     /// Runs a shell script with that as its input, and gives how it ends.
     pub fn run(&self, user: &str, script: &str, input: &str) -> Output {
+        let mut child = self.start(user, script);
+        // A script that does not read its input ends before it has it all.
+        let _ = child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes());
+        child.wait_with_output().expect("its output")
+    }
+
+    /// Starts a shell script, which is to print no more than a pipe holds.
+    pub fn start(&self, user: &str, script: &str) -> Child {
         let mut command = Command::new("timeout");
         command.args([BOUND, "ssh", "-F"]).arg(self.ssh_config()).args(["-l", user, "board", "--", script]);
-        let mut child = command
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("ssh (package openssh-client)");
-        // A script that does not read its input ends before it has it all.
-        let _ = child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes());
-        child.wait_with_output().expect("its output")
+            .expect("ssh (package openssh-client)")
     }
 
     /// Copies a file of this machine there, as root.

@@ -5,6 +5,7 @@ mod lines;
 mod package;
 mod pwm;
 mod registers;
+mod reload;
 mod sensors;
 mod unit;
 
@@ -69,6 +70,9 @@ const CHECKS: &[Check<Board>] = &[
     ("a killed agent's lines are made safe, and it starts again", unit::killed),
     ("the watchdog ends a stopped agent, and its lines are safe", unit::watchdog),
     ("a board that freezes is `offline`, and back when it thaws", unit::frozen),
+    ("a reload takes up what differs and touches nothing else", reload::taken_up),
+    ("a bad file fails the reload before the agent hears of it", reload::refused_by_check),
+    ("a bad file that the agent meets is told in the journal and the status line", reload::refused_by_the_agent),
     ("a package without a configuration starts nothing", package::unconfigured),
     ("the package's agent runs when it is configured", package::configured),
     ("an upgrade restarts the agent", package::upgraded),
@@ -96,6 +100,20 @@ fn line(board: &mut Board, number: u32) -> (bool, u32) {
     let level = board.qemu.peek(GPIO + 0x34) >> number & 1;
     let function = board.qemu.peek(GPIO + u64::from(number / 10 * 4)) >> (number % 10 * 3) & 7;
     (level == 1, function)
+}
+
+/// Has the kernel keep the events of that kind which pass the filter, from now on and none from before.
+fn trace(board: &Board, event: &str, filter: &str) {
+    board.guest.root(&format!(
+        "t=/sys/kernel/tracing; [ -e $t/trace ] || mount -t tracefs tracefs $t; \
+         echo '{filter}' >$t/events/{event}/filter && echo 1 >$t/events/{event}/enable && echo >$t/trace",
+    ));
+}
+
+/// The events of that kind since [`trace`], one a line.
+fn traced(board: &Board, event: &str) -> String {
+    let (_, name) = event.split_once('/').expect("a group and a name");
+    board.guest.root(&format!("grep {name}: /sys/kernel/tracing/trace || true"))
 }
 
 const INPUT: u32 = 0;

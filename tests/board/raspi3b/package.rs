@@ -3,7 +3,7 @@
 //! What is in it and what it asks of systemd is tests/package's; here is what comes of it: what runs, what the server is
 //! told, what the lines do meanwhile. Each check goes on where the one before ended.
 
-use super::{INPUT, MACHINE, line, wait_for_line};
+use super::{CONFIGURATION, INPUT, MACHINE, line, wait_for_line};
 use crate::board::{Board, STATUS};
 use crate::image;
 
@@ -21,10 +21,6 @@ fn configure_again(board: &Board) -> String {
     board.guest.root("/var/lib/dpkg/info/board2mqtt.postinst configure 0 2>&1")
 }
 
-fn process(board: &Board) -> String {
-    board.guest.root("systemctl show -p MainPID --value board2mqtt").trim().to_owned()
-}
-
 /// A word of systemctl's about the unit; its exit status is another way to say it.
 fn is(board: &Board, question: &str) -> String {
     board.guest.root(&format!("systemctl {question} board2mqtt || true")).trim().to_owned()
@@ -36,6 +32,7 @@ fn reads_again(board: &mut Board) {
 }
 
 pub fn unconfigured(board: &mut Board) {
+    board.configure(CONFIGURATION, "");
     let folder = tempfile::tempdir().expect("a folder");
     for (package, version) in image::packages(MACHINE.target, folder.path()).iter().zip(1..) {
         board.guest.copy(package, &format!("/root/{version}.deb"));
@@ -58,34 +55,33 @@ pub fn configured(board: &mut Board) {
     board.guest.root("systemctl start board2mqtt");
     board.wait_for_payload(STATUS, "online");
     reads_again(board);
-    let program = board.guest.root(&format!("readlink /proc/{}/exe", process(board)));
+    let program = board.guest.root(&format!("readlink /proc/{}/exe", board.process()));
     assert_eq!(program.trim(), "/usr/bin/board2mqtt");
 }
 
 pub fn upgraded(board: &mut Board) {
     assert!(board.command("beacon", "ON").contains("\"done\""));
     wait_for_line(board, 17, true);
-    let before = process(board);
+    let before = board.process();
     board.forget();
     let said = install(board, 2);
     board.wait_for_payload(STATUS, "online");
     wait_for_line(board, 17, false);
     board.wait_for_payload("board2mqtt/drone01/beacon", "OFF");
-    let told = board.payloads(STATUS);
-    assert!(told.chunks(2).all(|pair| pair == ["offline", "online"]), "{told:?}: {said}");
-    assert_ne!(process(board), before);
+    assert_eq!(board.payloads(STATUS), ["offline", "online"], "{said}");
+    assert_ne!(board.process(), before);
     assert_eq!(is(board, "is-active"), "active");
     assert!(board.guest.root("dpkg-query -W board2mqtt").trim().ends_with("-2"), "dpkg has the later version");
     assert_eq!(board.guest.root("dpkg --audit"), "", "and has nothing to complain of");
 }
 
 pub fn refused(board: &mut Board) {
-    let before = process(board);
+    let before = board.process();
     board.guest.root("echo 'nonsense = 1' >>/etc/board2mqtt/config.toml");
     board.forget();
     let said = configure_again(board);
     assert!(said.contains("this version refuses /etc/board2mqtt/config.toml"), "{said}");
-    assert_eq!(process(board), before, "the agent goes on");
+    assert_eq!(board.process(), before, "the agent goes on");
     reads_again(board);
     assert_eq!(board.payloads(STATUS), [""; 0]);
     assert!(

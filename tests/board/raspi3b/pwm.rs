@@ -1,11 +1,13 @@
 //! PWM, as the kernel's tracing tells every state that was applied to a channel: from outside there is nothing to see, for
 //! QEMU has no model of it.
 
-use super::{CONFIGURATION, line};
+use super::{CONFIGURATION, line, trace, traced};
 use crate::board::Board;
 
 /// What GPIO18 is when the PWM comes out there.
 const ALTERNATIVE_5: u32 = 2;
+
+const APPLY: &str = "pwm/pwm_apply";
 
 /// A state applied to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,15 +20,12 @@ struct Applied {
 
 /// Forgets what was applied so far.
 fn watch(board: &Board) {
-    board.guest.root(
-        "t=/sys/kernel/tracing; [ -e $t/trace ] || mount -t tracefs tracefs $t; \
-         echo 1 >$t/events/pwm/pwm_apply/enable && echo >$t/trace",
-    );
+    trace(board, APPLY, "0");
 }
 
 /// What was applied since [`watch`].
 fn applied(board: &Board) -> Vec<Applied> {
-    let text = board.guest.root("grep pwm_apply: /sys/kernel/tracing/trace || true");
+    let text = traced(board, APPLY);
     let field = |line: &str, name: &str| -> u64 {
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line}"))

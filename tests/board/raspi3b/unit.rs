@@ -63,15 +63,15 @@ fn ends_by(board: &mut Board, signal: &str) -> Duration {
     board.configure(CONFIGURATION, "");
     assert!(board.command("beacon", "ON").contains("\"done\""));
     wait_for_line(board, 17, true);
-    let before = board.guest.root("systemctl show -p MainPID --value board2mqtt");
+    let before = board.process();
     let begun = Instant::now();
-    board.guest.root(&format!("kill -{signal} {}", before.trim()));
+    board.guest.root(&format!("kill -{signal} {before}"));
     board.wait("the beacon to go dark", |board| (line(board, 17).1 == INPUT || !line(board, 17).0).then_some(()));
     let took = begun.elapsed();
     board.wait_for_return(begun);
     board.wait_for_payload("board2mqtt/drone01/beacon", "OFF");
     wait_for_line(board, 17, false);
-    assert_ne!(board.guest.root("systemctl show -p MainPID --value board2mqtt"), before);
+    assert_ne!(board.process(), before);
     took
 }
 
