@@ -6,7 +6,9 @@ mod support;
 
 use board2mqtt::board::simulated::{Fault, Weather};
 use board2mqtt::clock::{Clock, Wall};
+use board2mqtt::line::{Active, Drive, Initial, Level, LineId};
 use board2mqtt::sample::{Failure, Reason};
+use std::path::Path;
 use std::time::Duration;
 use support::rig::Rig;
 
@@ -14,7 +16,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct House {
     rig: Rig,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+fn write(path: &Path, text: &str) {
+    let head = "[gateway]\nname = \"house\"\n[mqtt]\nserver = \"mqtt://localhost\"\n";
+    std::fs::write(path, format!("{head}{text}")).expect("written");
 }
 
 impl House {
@@ -22,11 +29,17 @@ impl House {
     fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("house.toml");
-        let head = "[gateway]\nname = \"house\"\n[mqtt]\nserver = \"mqtt://localhost\"\n";
-        std::fs::write(&path, format!("{head}{text}")).expect("written");
+        write(&path, text);
         let mut rig = Rig::new(&path, 1);
         rig.connect();
-        Self { rig, _folder: folder }
+        Self { rig, folder: folder }
+    }
+
+    /// Takes up another configuration.
+    fn reload(&mut self, text: &str) {
+        let path = self.folder.path().join("house.toml");
+        write(&path, text);
+        self.rig.reload(&path);
     }
 
     fn air(&mut self, sensor: &str, temperature_c: f64, pressure_hpa: f64) {
@@ -420,4 +433,48 @@ fn an_output_gives_back_its_last_commanded_level_after_a_stop_and_after_a_crash(
     house.rig.kill();
     house.rig.restart();
     assert_eq!(house.rig.control.is_high("GPIO17"), Some(false));
+}
+
+#[test]
+fn pulses_that_are_not_published_yet_outlive_a_stop_a_crash_and_a_reload() {
+    let rain = "[inputs.rain]\nline = \"GPIO22\"\ncount = { edge = \"rising\", per_pulse = 1, unit = \"mm\", interval = \"1h\" }\n";
+    let mut house = House::new(rain);
+    let pulses = |house: &mut House, count: usize| {
+        for _ in 0..count {
+            house.rig.input("rain", true);
+            house.rig.input("rain", false);
+        }
+        house.rig.run(2 * SECOND);
+    };
+    pulses(&mut house, 3);
+    house.rig.stop();
+    house.rig.restart();
+    house.rig.connect();
+    assert_eq!(house.retained("rain").as_deref(), Some("3"));
+    pulses(&mut house, 4);
+    house.rig.run(61 * SECOND);
+    house.rig.kill();
+    house.rig.restart();
+    house.rig.connect();
+    assert_eq!(house.retained("rain").as_deref(), Some("7"), "written within a minute");
+    pulses(&mut house, 2);
+    house.reload("");
+    house.reload(rain);
+    assert_eq!(house.retained("rain").as_deref(), Some("9"));
+}
+
+#[test]
+fn an_output_that_a_reload_leads_to_a_line_that_is_taken_has_no_state() {
+    let (lamp, horn) = ("[outputs.lamp]\nline = \"GPIO17\"\n", "[outputs.horn]\nline = \"GPIO22\"\n");
+    let mut house = House::new(&format!("{lamp}{horn}"));
+    house.reload(lamp);
+    let taken = Drive::Switch { line: LineId::Name("GPIO22".into()), active: Active::High };
+    let taken = house.rig.board.output(&taken, Initial::Level(Level::OFF)).expect("a free line");
+    house.rig.message("board2mqtt/house/lamp/set", b"ON");
+    assert_eq!(house.retained("lamp").as_deref(), Some("ON"));
+    house.reload(&lamp.replace("GPIO17", "GPIO22"));
+    assert_eq!((house.rig.control.is_high("GPIO17"), house.retained("lamp")), (Some(false), None));
+    drop(taken);
+    house.rig.run(61 * SECOND);
+    assert_eq!(house.retained("lamp").as_deref(), Some("OFF"));
 }

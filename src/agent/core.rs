@@ -299,6 +299,7 @@ impl Core {
         if self.next_look().is_some_and(|due| due <= now.at) {
             self.looked = now.at;
             self.inputs.look(now);
+            self.keep_totals(now);
         }
         self.inputs.tick(now);
         self.echo(now);
@@ -380,6 +381,7 @@ impl Core {
         self.bank.shutdown(now);
         self.stopping = true;
         self.echo(now);
+        self.keep_totals(now);
         self.outbox.hurry(now.at);
         self.tally.losses_over(&self.outbox);
         if let Err(error) = self.state.write(now.at) {

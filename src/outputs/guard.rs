@@ -37,7 +37,7 @@
 //!   leaves the line at safe until the pause after the failure is over.
 //! - **Expired** is what is not known to be in time: a command with `expires` needs a known date.
 
-pub use super::state::{Line, Mode, State};
+pub use super::state::{Line, Mode, State, Why};
 pub use super::surroundings::Surroundings;
 
 use super::state::{Block, Heard, Target};
@@ -127,7 +127,7 @@ fn lapse(spec: &Spec, mut state: State, now: Instant, around: &Surroundings) -> 
     }
     if due(state.loss_at) {
         state.loss_at = None;
-        state.mode = Mode::Held { level: limits.safe, until: None, renew_by: None, initial: false };
+        state.mode = Mode::Held { level: limits.safe, until: None, renew_by: None, why: Why::Ended };
     }
     if state.mode == Mode::Auto && due(spent_until(spec, &state)) {
         state.spent_since = None;
@@ -155,8 +155,8 @@ fn absorb(spec: &Spec, state: &mut State, event: Event<'_>, now: Instant) {
             state.loss_at = limits.on_server_loss.filter(|_| !connected).map(|after| now + after);
         }
         Event::Yield => {
-            if let Mode::Held { level, renew_by, initial, .. } = &mut state.mode {
-                (*level, *renew_by, *initial) = (Level::OFF, None, false);
+            if let Mode::Held { level, renew_by, why, .. } = &mut state.mode {
+                (*level, *renew_by, *why) = (Level::OFF, None, Why::Ended);
             }
         }
         Event::Driven(level) => state.driven(limits, level, now),
@@ -167,7 +167,7 @@ fn absorb(spec: &Spec, state: &mut State, event: Event<'_>, now: Instant) {
         }
         Event::Found(None) => (state.line, state.mode) = (Line::Unknown, Mode::Auto),
         Event::Exit(level) => {
-            state.mode = Mode::Held { level, until: None, renew_by: None, initial: false };
+            state.mode = Mode::Held { level, until: None, renew_by: None, why: Why::Ended };
             (state.loss_at, state.retry_at) = (None, None);
         }
     }
@@ -195,7 +195,7 @@ fn follow(spec: &Spec, state: &mut State, value: f64, now: Instant) {
         let what = if spec.limits.pwm { level } else { Level::switch(level.is_on()) };
         Heard { what, at: now }
     });
-    if matches!(state.mode, Mode::Held { initial: true, .. }) {
+    if matches!(state.mode, Mode::Held { why: Why::Initial, .. }) {
         state.mode = Mode::Auto;
     }
     if state.followed.is_some_and(|heard| !spec.limits.engages(heard.what)) {
@@ -244,7 +244,7 @@ fn admit(
         level,
         until: command.hold.map(|hold| now + hold),
         renew_by: limits.renew_within.filter(|_| level != limits.safe).map(|within| now + within),
-        initial: false,
+        why: Why::Command,
     };
     let block = match granted.target(spec, now, around).block {
         None | Some(Block::Gap { .. }) if around.is_claimed() && level.is_on() => Some(Block::Conflict),

@@ -40,9 +40,20 @@ pub enum Mode {
         until: Option<Instant>,
         /// Then safe, unless repeated.
         renew_by: Option<Instant>,
-        /// The initial level, which the first followed value ends.
-        initial: bool,
+        /// Where that comes from.
+        why: Why,
     },
+}
+
+/// Why a level is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is the initial one, which the first followed value ends.
+    Initial,
+    /// A command.
+    Command,
+    /// A limit, a partner, the loss of the server or the stop has ended what was held.
+    Ended,
 }
 
 /// A value that was heard, as far as the guard needs it.
@@ -119,7 +130,7 @@ impl State {
                 level,
                 until: spec.follow.as_ref().map(|follow| now + follow.stale_after),
                 renew_by: spec.limits.renew_within.map(|within| now + within),
-                initial: true,
+                why: Why::Initial,
             }
         };
     }
@@ -144,8 +155,8 @@ impl State {
             })
         });
         let (old, new) = (&old.limits, &new.limits);
-        if let Mode::Held { level, renew_by, .. } = &mut self.mode {
-            if *level == old.safe {
+        if let Mode::Held { level, renew_by, why, .. } = &mut self.mode {
+            if *level == old.safe && *why != Why::Command {
                 *level = new.safe;
             }
             if old.renew_within != new.renew_within {
@@ -161,8 +172,8 @@ impl State {
 
     /// Replaces the held level by safe; what has ended stays ended.
     pub(super) const fn give_up(&mut self, safe: Level) {
-        if let Mode::Held { level, renew_by, initial, .. } = &mut self.mode {
-            (*level, *renew_by, *initial) = (safe, None, false);
+        if let Mode::Held { level, renew_by, why, .. } = &mut self.mode {
+            (*level, *renew_by, *why) = (safe, None, Why::Ended);
         }
     }
 

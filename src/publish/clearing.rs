@@ -15,6 +15,9 @@ pub fn is_clearing(token: Token) -> bool {
     token & CLEARING != 0
 }
 
+/// After so many connections that ended while it was on its way, a topic is left as it is.
+const MOST_ENDED: u8 = 3;
+
 struct Entry {
     topic: Box<str>,
     /// That of the values before, so that it cannot overtake one, but acknowledged in any case.
@@ -23,6 +26,8 @@ struct Entry {
     first: bool,
     /// On its way.
     token: Option<Token>,
+    /// How many connections have ended while it was.
+    ended: u8,
 }
 
 /// What is to be emptied.
@@ -35,7 +40,7 @@ pub struct Clearing {
 impl Clearing {
     /// The topic is to be emptied; `first` before any live value is sent.
     pub fn add(&mut self, topic: Box<str>, qos: QoS, first: bool) {
-        self.entries.push(Entry { topic, qos: qos.max(QoS::AtLeastOnce), first, token: None });
+        self.entries.push(Entry { topic, qos: qos.max(QoS::AtLeastOnce), first, token: None, ended: 0 });
     }
 
     /// The topic is ours again, and what is published there next takes the old value's place.
@@ -74,8 +79,12 @@ impl Clearing {
         self.entries.retain(|entry| entry.token != Some(token));
     }
 
-    /// What was on its way is to be sent again.
+    /// What was on its way is to be sent again, unless it may be what ends connections: some servers close those on which
+    /// something comes that is not permitted, and the old topics may not be any more.
     pub fn disconnected(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.token = None);
+        for entry in &mut self.entries {
+            entry.ended += u8::from(entry.token.take().is_some());
+        }
+        self.entries.retain(|entry| entry.ended < MOST_ENDED);
     }
 }

@@ -136,7 +136,10 @@ impl Drain {
     pub fn connected(&mut self, now: Instant) {
         self.next = Some(now + INTERVAL);
         self.some = FIRST_SHARE;
-        self.undated_until = now + CLOCK_PATIENCE;
+        // Once, from the first connection on: a link that never holds for so long must not keep it back for ever.
+        if self.undated_until == Instant::default() {
+            self.undated_until = now + CLOCK_PATIENCE;
+        }
     }
 
     /// The end is near: what waits goes out as fast as the server takes it.

@@ -68,6 +68,9 @@ impl Reading {
         if same_process {
             (self.pipeline, self.value) = (before.pipeline, before.value);
         }
+        if same_look {
+            self.told = before.told;
+        }
         same_look && same_process
     }
 

@@ -82,10 +82,15 @@ impl Board {
     }
 }
 
-/// Waits until the agent has taken so many more samples. The last of them may not be in the store yet.
+/// Waits until the store has taken so many more samples.
 fn take(agent: &Agent, more: usize) {
-    let before = agent.logged("DEBUG sample");
-    agent.wait_for_log("DEBUG sample", before + more);
+    let stored = || {
+        let log = agent.log();
+        let said = log.lines().filter(|line| line.starts_with("DEBUG safe from the end of this process"));
+        said.filter_map(|line| line.rsplit_once("readings=")?.1.parse::<usize>().ok()).sum::<usize>()
+    };
+    let before = stored();
+    wait_for("samples in the store", || (stored() >= before + more).then_some(()));
 }
 
 /// The records of the history so far, in the order of arrival.

@@ -58,6 +58,7 @@ impl Core {
         let sources = identities(&plan, numbers);
         let (old, new) = (Known { plan: &self.plan, sources: &self.sources }, Known { plan: &plan, sources: &sources });
         let mut configured = Configured { differences: Differences::between(&old, &new), ..Configured::default() };
+        self.keep_totals(now);
         self.configure_lines(&plan, &sources, now);
         self.sources = sources;
         self.outbox.reconfigure();
@@ -125,7 +126,8 @@ impl Core {
         self.echo(now);
         for output in 0..self.plan.outputs.len() {
             let level = self.bank.level(output);
-            if level.is_some() && !self.outbox.is_known(self.slots.outputs[output]) {
+            // A line that cannot be had has no state, whatever its topic said of another line.
+            if level.is_some() != self.outbox.is_known(self.slots.outputs[output]) {
                 self.echo_output(outputs::Change { output, level }, now);
             }
         }

@@ -58,9 +58,18 @@ impl Core {
                 let decimals = spec.count.as_ref().map_or(0, |count| decimals_of(count.per_pulse));
                 self.outbox.set(slot, |into| payload::decimal(total, decimals, into));
                 let name = spec.name.clone();
-                self.state.change(now.at, |kept| {
-                    kept.totals.insert(name, total);
-                });
+                self.state.change(now.at, |kept| _ = kept.totals.insert(name, total));
+            }
+        }
+    }
+
+    /// Keeps the totals as they are: they are published less often, and a restart is to find all pulses.
+    pub(super) fn keep_totals(&mut self, now: Stamp) {
+        for (input, planned) in self.plan.inputs.iter().enumerate() {
+            let name = &planned.spec.name;
+            let total = self.inputs.total(input);
+            if let Some(total) = total.filter(|total| self.state.kept().totals.get(name) != Some(total)) {
+                self.state.change(now.at, |kept| _ = kept.totals.insert(name.clone(), total));
             }
         }
     }

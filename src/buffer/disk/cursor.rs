@@ -1,12 +1,15 @@
-//! What the server has, in two slots written in turn. See the table in [the module above](super).
+//! What the server has, in two slots. See the table in [the module above](super).
 //!
-//! Invariant: whatever a write leaves half done, the slot written before it is whole.
+//! Invariant: whatever a write leaves half done, the other slot is whole and on disk: a slot is left for the other only when
+//! what it says is known to be there.
 
 use super::cell::VERSION;
 use super::folder::{File, Folder, ToDisk};
 use super::ranges::Ranges;
 use crate::buffer::names::crc32;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The file's name.
 pub(super) const NAME: &str = "cursor";
@@ -32,7 +35,11 @@ pub(super) struct Forgotten {
 pub(super) struct Cursor {
     file: Option<Box<dyn File>>,
     generation: u64,
+    /// Where that is.
+    slot: u64,
     unsynced: bool,
+    /// The last generation known to be on disk.
+    safe: Arc<AtomicU64>,
 }
 
 impl Cursor {
@@ -45,12 +52,15 @@ impl Cursor {
         };
         let slots = [0, 1].map(|slot| read(&*file, slot));
         let damaged = slots.iter().any(|slot| matches!(slot, Slot::Damaged));
-        let best = slots.into_iter().filter_map(|slot| match slot {
-            Slot::Good(generation, forgotten) => Some((generation, forgotten)),
+        let best = (0..).zip(slots).filter_map(|(place, slot)| match slot {
+            Slot::Good(generation, forgotten) => Some((generation, place, forgotten)),
             Slot::Empty | Slot::Damaged => None,
         });
-        let (generation, forgotten) = best.max_by_key(|(generation, _)| *generation).unwrap_or_default();
-        Ok((Self { file: Some(file), generation, unsynced: false }, forgotten, damaged))
+        let (generation, slot, forgotten) = best.max_by_key(|(generation, ..)| *generation).unwrap_or_default();
+        // A process that was killed may have left it to the kernel.
+        file.sync()?()?;
+        let safe = Arc::new(AtomicU64::new(generation));
+        Ok((Self { file: Some(file), generation, slot, unsynced: false, safe }, forgotten, damaged))
     }
 
     /// Whether there is no file yet.
@@ -64,24 +74,24 @@ impl Cursor {
             Some(file) => file,
             none => none.insert(folder.open(NAME, true)?),
         };
-        let bytes = encode(forgotten, self.generation + 1);
-        file.write_at(&bytes, place(self.generation + 1))?;
+        if self.safe.load(Ordering::Acquire) == self.generation {
+            self.slot = 1 - self.slot;
+        }
         self.generation += 1;
+        file.write_at(&encode(forgotten, self.generation), self.slot * SLOT as u64)?;
         self.unsynced = true;
         Ok(())
     }
 
     /// What is left to do until what was written is on disk, if anything is.
     pub(super) fn sync(&mut self) -> io::Result<Option<ToDisk>> {
-        let sync = self.file.as_ref().filter(|_| self.unsynced).map(|file| file.sync()).transpose()?;
+        let Some(mut sync) = self.file.as_ref().filter(|_| self.unsynced).map(|file| file.sync()).transpose()? else {
+            return Ok(None);
+        };
         self.unsynced = false;
-        Ok(sync)
+        let (safe, generation) = (self.safe.clone(), self.generation);
+        Ok(Some(Box::new(move || sync().inspect(|()| safe.store(generation, Ordering::Release)))))
     }
-}
-
-/// Where the slot of a generation begins.
-const fn place(generation: u64) -> u64 {
-    generation % 2 * SLOT as u64
 }
 
 enum Slot {
@@ -92,7 +102,7 @@ enum Slot {
 
 fn read(file: &dyn File, slot: u64) -> Slot {
     let mut bytes = vec![0; SLOT];
-    match file.read_at(&mut bytes, place(slot)) {
+    match file.read_at(&mut bytes, slot * SLOT as u64) {
         Ok(read) => bytes.truncate(read),
         Err(_) => return Slot::Damaged,
     }

@@ -45,8 +45,8 @@ pub(super) struct Log {
     other: u64,
     /// Files were made or removed since the folder was synchronised.
     unsynced: bool,
-    /// Full segments that have to be brought to the disk.
-    sealed: Vec<(String, ToDisk)>,
+    /// What has to be brought to the disk besides.
+    due: Vec<(String, ToDisk)>,
 }
 
 /// A segment's file.
@@ -112,7 +112,7 @@ impl Log {
             next: 0,
             other: 0,
             unsynced: false,
-            sealed: Vec::new(),
+            due: Vec::new(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Log {
         self.limits = limits;
         (self.writer, self.reader) = (None, None);
         self.segments.clear();
-        self.sealed.clear();
+        self.due.clear();
         let files = self.folder.enter()?;
         self.tail = Tail::new(self.folder.tail());
         let (cursor, forgotten, cursor_damaged) = Cursor::open(&*self.folder)?;
@@ -173,7 +173,7 @@ impl Log {
     fn recover_last(&mut self, found: &mut Found) -> Result<(), StoreError> {
         let Some(first) = self.segments.back().map(|segment| segment.first) else { return Ok(()) };
         let mut file = self.folder.open(&name(first), false)?;
-        if let Some(left) = self.tail.left().filter(|left| left.first == first) {
+        if let Some(left) = self.tail.left().filter(|left| left.first == first && left.is_lacking(&*file)) {
             file.write_at(&left.bytes, left.at)?;
             file.sync()?()?;
         }
@@ -259,7 +259,7 @@ impl Log {
             let (bytes, sync) = writer.seal(&mut self.tail)?;
             let segment = self.segments.back_mut().expect("a writer has its segment");
             segment.bytes = blocks(bytes);
-            self.sealed.push((name(segment.first), sync));
+            self.due.push((name(segment.first), sync));
             self.writer = None;
         }
         Ok(())
@@ -365,10 +365,10 @@ impl Log {
     pub(super) fn sync(&mut self) -> Result<Vec<(String, ToDisk)>, StoreError> {
         self.find_folder()?;
         let segment = self.writer.as_mut().map(|writer| writer.sync(&mut self.tail)).transpose()?.flatten();
-        let segment = segment.zip(self.segments.back()).map(|(sync, segment)| (name(segment.first), sync));
-        let cursor = self.cursor.sync()?.map(|sync| (cursor::NAME.to_owned(), sync));
-        let names = std::mem::take(&mut self.unsynced).then(|| (String::new(), self.folder.names()));
-        Ok(self.sealed.drain(..).chain(segment).chain(names).chain(cursor).collect())
+        self.due.extend(segment.zip(self.segments.back()).map(|(sync, segment)| (name(segment.first), sync)));
+        self.due.extend(std::mem::take(&mut self.unsynced).then(|| (String::new(), self.folder.names())));
+        self.due.extend(self.cursor.sync()?.map(|sync| (cursor::NAME.to_owned(), sync)));
+        Ok(std::mem::take(&mut self.due))
     }
 }
 

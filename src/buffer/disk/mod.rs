@@ -76,7 +76,8 @@
 //!
 //! # Cursor, version 1
 //!
-//! Two slots of 4096 bytes, written in turn, so that one is whole whatever happens to the other:
+//! Two slots of 4096 bytes. One is left for the other only when it is known to be on disk, so that one is whole whatever
+//! happens to the other:
 //!
 //! | bytes | slot |
 //! | --- | --- |

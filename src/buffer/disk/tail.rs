@@ -5,7 +5,7 @@
 //! at once, and goes to the card together with the others of `flush_every`. Where there is no such file (no unit's runtime
 //! folder, no space in it) nothing is kept back. Invariant: what is here is in the file too.
 
-use super::cell::{self, CELL};
+use super::cell::{self, CELL, Cell};
 use super::folder::File;
 
 /// More than that is not kept back; it would be memory for nothing.
@@ -28,6 +28,20 @@ pub(super) struct Left {
     pub(super) at: u64,
     /// Cells, the last of which may be torn.
     pub(super) bytes: Vec<u8>,
+}
+
+impl Left {
+    /// Whether the segment has not gone on without it: none of its good cells there says anything else. A process without
+    /// a runtime folder may have written some.
+    pub(super) fn is_lacking(&self, segment: &dyn File) -> bool {
+        let mut there = vec![0; self.bytes.len()];
+        let Ok(read) = segment.read_at(&mut there, self.at) else { return false };
+        let cells = there[..read].chunks_exact(CELL).zip(self.bytes.chunks_exact(CELL));
+        let differs = |(there, here): (&[u8], &[u8])| {
+            there != here && there.first_chunk().is_some_and(|cell| Cell::decode(cell, self.first).is_some())
+        };
+        !cells.into_iter().any(differs)
+    }
 }
 
 impl Tail {

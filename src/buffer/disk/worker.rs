@@ -84,8 +84,19 @@ impl Line {
 enum Waits {
     /// Whoever carries out the requests.
     Here(Unsynced),
-    /// The other thread.
-    Apart(Sender<Vec<(String, ToDisk)>>),
+    /// The other thread; `None` for what it still waits for is of no use any more.
+    Apart(Sender<Option<Vec<(String, ToDisk)>>>),
+}
+
+impl Waits {
+    /// What is still waited for belongs to a folder that is there no more.
+    fn reset(&mut self) {
+        match self {
+            Self::Here(unsynced) => *unsynced = Unsynced::default(),
+            // Without the thread the next synchronisation says so.
+            Self::Apart(thread) => drop(thread.send(None)),
+        }
+    }
 }
 
 /// What is not known to be on disk, by name. What failed is tried again before anything else.
@@ -139,8 +150,14 @@ impl Worker {
     pub(super) fn start(mut self) -> io::Result<()> {
         let (apart, asked) = channel();
         let (line, mut unsynced) = (self.line.clone(), Unsynced::default());
-        let wait =
-            move || asked.iter().for_each(|more| line.say(Reply::Synced(unsynced.sync(more).map_err(StoreError::Io))));
+        let wait = move || {
+            for more in asked {
+                match more {
+                    Some(more) => line.say(Reply::Synced(unsynced.sync(more).map_err(StoreError::Io))),
+                    None => unsynced = Unsynced::default(),
+                }
+            }
+        };
         std::thread::Builder::new().name("store-sync".to_owned()).spawn(wait)?;
         self.waits = Waits::Apart(apart);
         std::thread::Builder::new().name("store".to_owned()).spawn(move || self.run()).map(drop)
@@ -161,7 +178,10 @@ impl Worker {
 
     fn carry_out(&mut self, request: Request) {
         let reply = match request {
-            Request::Open(limits) => Reply::Opened(self.log.open(limits)),
+            Request::Open(limits) => {
+                self.waits.reset();
+                Reply::Opened(self.log.open(limits))
+            }
             Request::Append(records) => Reply::Appended(self.log.append(&records)),
             Request::Read(from, max) => Reply::Read(from, self.log.read(from, max)),
             Request::Forget(begin, ranges) => Reply::Forgotten(self.log.forget(begin, ranges)),
@@ -181,7 +201,7 @@ impl Worker {
             (Ok(more), Waits::Here(unsynced)) => Some(unsynced.sync(more).map_err(StoreError::Io)),
             (Ok(more), Waits::Apart(thread)) => {
                 let gone = |_| Err(StoreError::Io(io::Error::other("the thread that waits for it has ended")));
-                thread.send(more).err().map(gone)
+                thread.send(Some(more)).err().map(gone)
             }
         }
     }

@@ -82,7 +82,9 @@ impl Outbox {
 
     /// The slot with just this specification, if there is one; one with the same topic and another is left.
     fn claim(&mut self, spec: &SlotSpec) -> Option<SlotId> {
-        self.clearing.cancel(&spec.topic);
+        if spec.retain {
+            self.clearing.cancel(&spec.topic);
+        }
         let id = self.claims.as_mut()?.unclaimed.remove(&spec.topic)?;
         if self.slots[id as usize].spec == *spec {
             return Some(id);
@@ -218,6 +220,39 @@ mod tests {
         rig.measure(slot, 2.0);
         rig.settle();
         assert_eq!(rig.seen(), ["a 1", "a ", "a 2"]);
+    }
+
+    #[test]
+    fn a_topic_that_is_not_retained_any_more_is_emptied_whatever_else_is_taken_up_before() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.connect();
+        rig.measure(0, 1.0);
+        rig.settle();
+        rig.disconnect();
+        for _ in 0..2 {
+            rig.outbox.reconfigure();
+            let spec = reading(&mut rig.outbox, "a", QoS::AtLeastOnce, false);
+            rig.outbox.add(spec);
+            rig.outbox.reconfigured();
+        }
+        rig.connect();
+        rig.settle();
+        assert_eq!(rig.seen(), ["a 1", "a "]);
+    }
+
+    #[test]
+    fn a_topic_whose_emptying_ends_three_connections_is_left_as_it_is() {
+        let mut rig = Rig::new(&["a"], 100);
+        rig.connect();
+        rig.measure(0, 1.0);
+        rig.settle();
+        rig.seen();
+        reconfigure(&mut rig, &[]);
+        for _ in 0..4 {
+            rig.disconnect();
+            rig.connect();
+        }
+        assert_eq!(rig.seen(), ["a ", "a ", "a "]);
     }
 
     #[test]

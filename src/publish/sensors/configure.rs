@@ -79,6 +79,7 @@ impl Sensor {
             _ => true,
         };
         (self.state, self.told, self.reference_told) = (before.state, before.told, before.reference_told);
+        self.read = before.read;
         for old in before.readings {
             match self.readings.iter_mut().find(|reading| reading.quantity == old.quantity) {
                 Some(reading) => same &= reading.inherit(old),
