@@ -96,8 +96,8 @@
 //! `buffer-<device>-<inode>` in the unit's runtime folder, both numbers of the store's folder, in hexadecimal. It begins with
 //! a segment's header, but with `b2mt` in bytes 4–7, in 16–23 the segment's first number, and in 24–31 a place in it. The
 //! cells that belong there follow, at most 64 KiB. It is written into the segment every `flush_every`, before anything is
-//! read from there, and when a process finds it at start, and the last segment is the one it names. Where there is none,
-//! or no space for it, the segment is written at once.
+//! read from there, and when a process finds it at start, the last segment is the one it names, and no good cell there says
+//! anything else. Where there is none, or no space for it, the segment is written at once.
 //!
 //! # Limits
 //!
