@@ -32,7 +32,7 @@ impl House {
         write(&path, text);
         let mut rig = Rig::new(&path, 1);
         rig.connect();
-        Self { rig, folder: folder }
+        Self { rig, folder }
     }
 
     /// Takes up another configuration.
