@@ -57,20 +57,22 @@ impl Core {
                 let spec = &self.plan.inputs[change.input].spec;
                 let decimals = spec.count.as_ref().map_or(0, |count| decimals_of(count.per_pulse));
                 self.outbox.set(slot, |into| payload::decimal(total, decimals, into));
-                let name = spec.name.clone();
-                self.state.change(now.at, |kept| _ = kept.totals.insert(name, total));
+                self.keep_total(change.input, total, now);
             }
         }
     }
 
     /// Keeps the totals as they are: they are published less often, and a restart is to find all pulses.
     pub(super) fn keep_totals(&mut self, now: Stamp) {
-        for (input, planned) in self.plan.inputs.iter().enumerate() {
-            let name = &planned.spec.name;
-            let total = self.inputs.total(input);
-            if let Some(total) = total.filter(|total| self.state.kept().totals.get(name) != Some(total)) {
-                self.state.change(now.at, |kept| _ = kept.totals.insert(name.clone(), total));
-            }
+        for input in 0..self.plan.inputs.len() {
+            self.inputs.total(input).into_iter().for_each(|total| self.keep_total(input, total, now));
+        }
+    }
+
+    fn keep_total(&mut self, input: usize, total: f64, now: Stamp) {
+        let name = &self.plan.inputs[input].spec.name;
+        if self.state.kept().totals.get(name) != Some(&total) {
+            self.state.change(now.at, |kept| _ = kept.totals.insert(name.clone(), total));
         }
     }
 
