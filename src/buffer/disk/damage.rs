@@ -24,10 +24,7 @@ fn two_series() -> Rig {
 
 /// A new process on a copy of the disk in which `spoil` has changed a file.
 fn on_spoilt(rig: &Rig, name: &str, spoil: impl FnOnce(&mut Vec<u8>)) -> Rig {
-    let copy = Medium::default();
-    for file in rig.medium.names() {
-        copy.put(&file, &rig.medium.with_file(&file, |content| content.clone()));
-    }
+    let copy = rig.medium.copied_onto(Medium::default());
     copy.with_file(name, spoil);
     let mut next = Rig::closed(copy, WIDE);
     next.store.series("a");
@@ -325,95 +322,6 @@ fn what_gives_way_is_what_the_configuration_says() {
         rig.keep(10_000..10_010);
         assert_eq!(rig.values(), (10_000..10_010).collect::<Vec<_>>(), "there is room again");
     }
-}
-
-/// A disk that has synchronised the readings 0 to 9, and a tail with 10 to 19.
-fn with_a_tail() -> Rig {
-    let mut rig = Rig::on(Medium::with_memory(), WIDE);
-    rig.keep(0..10);
-    rig.pass(FLUSH_MS);
-    rig.keep(10..20);
-    assert_eq!(rig.medium.with_file(SEGMENT, |content| content.len()), CELL * (1 + 1 + 2 + 10));
-    assert_eq!(rig.medium.tail().len(), CELL * (1 + 10));
-    rig
-}
-
-/// A new process on a copy of the disk, with something else in the tail.
-fn with_this_tail(rig: &Rig, tail: &[u8]) -> Rig {
-    let copy = Medium::with_memory();
-    for file in rig.medium.names() {
-        copy.put(&file, &rig.medium.with_file(&file, |content| content.clone()));
-    }
-    copy.set_tail(tail);
-    Rig::on(copy, WIDE)
-}
-
-#[test]
-fn a_tail_that_is_cut_off_anywhere_has_what_is_left() {
-    let rig = with_a_tail();
-    let tail = rig.medium.tail();
-    for end in 0..=tail.len() {
-        let mut next = with_this_tail(&rig, &tail[..end]);
-        let whole = 10 + (end / CELL).saturating_sub(1) as u32;
-        next.keep(100..103);
-        assert_eq!(next.values(), (0..whole).chain(100..103).collect::<Vec<_>>(), "cut off at {end}");
-        assert_eq!(next.store.contents().dropped, 0);
-    }
-}
-
-#[test]
-fn what_a_tail_left_long_ago_changes_nothing() {
-    let mut rig = with_a_tail();
-    let tail = rig.medium.tail();
-    rig.pass(FLUSH_MS);
-    rig.keep(20..30);
-    rig.pass(FLUSH_MS);
-    // As if it could not have been emptied…
-    assert_eq!(with_this_tail(&rig, &tail).values(), (0..30).collect::<Vec<_>>());
-    // …and as if another store had left it.
-    let mut other = Rig::on(Medium::with_memory(), WIDE);
-    other.medium.set_tail(&tail);
-    other.restart();
-    assert!(other.values().is_empty());
-    other.keep(40..45);
-    assert_eq!(other.values(), [40, 41, 42, 43, 44]);
-}
-
-#[test]
-fn a_tail_does_not_replace_what_was_written_without_it() {
-    let rig = with_a_tail();
-    let without = Medium::default();
-    for file in rig.medium.names() {
-        without.put(&file, &rig.medium.with_file(&file, |content| content.clone()));
-    }
-    let mut second = Rig::on(without, WIDE);
-    second.keep(30..35);
-    let mut third = with_this_tail(&second, &rig.medium.tail());
-    assert_eq!(third.values(), (0..10).chain(30..35).collect::<Vec<_>>());
-}
-
-#[test]
-fn without_space_in_memory_the_disk_is_written_at_once() {
-    let mut rig = with_a_tail();
-    rig.medium.fill_memory();
-    rig.keep(20..30);
-    assert_eq!(rig.medium.with_file(SEGMENT, |content| content.len()), CELL * (1 + 1 + 2 + 30));
-    rig.medium.kill();
-    rig.restart();
-    assert_eq!(rig.values(), (0..30).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_disk_that_refuses_what_a_tail_kept_back_gets_it_later() {
-    let mut rig = with_a_tail();
-    rig.medium.refuse(Some(ErrorKind::StorageFull));
-    rig.pass(FLUSH_MS);
-    rig.keep(20..30);
-    rig.medium.refuse(None);
-    rig.pass(60_000);
-    rig.medium.cut(&mut fastrand::Rng::with_seed(1));
-    rig.restart();
-    assert_eq!(rig.values(), (0..30).collect::<Vec<_>>());
 }
 
 #[test]

@@ -90,6 +90,14 @@ impl Medium {
         medium
     }
 
+    /// A copy of the files on a disk in another machine.
+    pub(super) fn copied_onto(&self, other: Self) -> Self {
+        for name in self.names() {
+            other.put(&name, &self.with_file(&name, |content| content.clone()));
+        }
+        other
+    }
+
     /// What is in the file in memory.
     pub(super) fn tail(&self) -> Vec<u8> {
         self.state().tail.clone().unwrap_or_default()
