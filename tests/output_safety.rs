@@ -46,6 +46,29 @@ fn command(server: &Mosquitto, watch: &Subscriber, state: &str) {
     watch.wait_for(REPLY, &format!(r#"{{"id":{id},"outcome":"done","state":"{state}"}}"#));
 }
 
+/// A gateway behind a link, whose lamp was switched on by a command.
+struct Linked {
+    server: Mosquitto,
+    proxy: Proxy,
+    shell: Shell,
+    _manager: Manager,
+    watch: Subscriber,
+    daemon: Running,
+}
+
+/// The lamp is safe when the server has been lost for `after`.
+fn linked(after: &str) -> Linked {
+    let server = Mosquitto::start();
+    let proxy = Proxy::to(server.port());
+    let mut shell = Shell::with(&house(proxy.port(), &format!("on_server_loss = {{ after = \"{after}\" }}")));
+    let manager = Manager::new(&mut shell);
+    let watch = server.subscribe(&["board2mqtt/house/#"]);
+    let daemon = started(&shell, &manager);
+    server.wait_for_log(&format!("board2mqtt-house 1 {SET}"));
+    command(&server, &watch, "ON");
+    Linked { server, proxy, shell, _manager: manager, watch, daemon }
+}
+
 /// The time between the writes of that number and of the next to the lamp's line.
 fn between(shell: &Shell, write: usize) -> Duration {
     let at: Vec<_> = shell.writes().into_iter().filter(|(_, line, _)| line == "GPIO17").map(|(at, ..)| at).collect();
@@ -101,48 +124,34 @@ fn when_the_server_is_lost_an_output_is_safe_after_its_grace_time_until_a_new_co
 
 #[test]
 fn a_server_that_lets_us_in_and_takes_nothing_is_no_server() {
-    let server = Mosquitto::start();
-    let proxy = Proxy::to(server.port());
-    let mut shell = Shell::with(&house(proxy.port(), "on_server_loss = { after = \"2s\" }"));
-    let manager = Manager::new(&mut shell);
-    let watch = server.subscribe(&["board2mqtt/house/#"]);
-    let daemon = started(&shell, &manager);
-    server.wait_for_log(&format!("board2mqtt-house 1 {SET}"));
-    command(&server, &watch, "ON");
-    proxy.set(Mode::SwallowAcks);
+    let link = linked("2s");
+    link.proxy.set(Mode::SwallowAcks);
     // Each new connection is let in and then cut, sooner than the grace time is over.
     shell::wait_for("the lamp to go off", || {
-        proxy.cut();
+        link.proxy.cut();
         std::thread::sleep(Duration::from_millis(500));
-        (shell.levels("GPIO17") == ["0", "1", "0"]).then_some(())
+        (link.shell.levels("GPIO17") == ["0", "1", "0"]).then_some(())
     });
-    assert!(proxy.accepted() > 2, "it was let in again");
-    stop(daemon);
+    assert!(link.proxy.accepted() > 2, "it was let in again");
+    stop(link.daemon);
 }
 
 #[test]
 fn a_link_that_falls_silent_is_a_lost_server_and_what_it_brings_back_is_safe() {
-    let server = Mosquitto::start();
-    let proxy = Proxy::to(server.port());
-    let mut shell = Shell::with(&house(proxy.port(), "on_server_loss = { after = \"1s\" }"));
-    let manager = Manager::new(&mut shell);
-    let watch = server.subscribe(&["board2mqtt/house/#"]);
-    let daemon = started(&shell, &manager);
-    server.wait_for_log(&format!("board2mqtt-house 1 {SET}"));
-    command(&server, &watch, "ON");
-    watch.wait_for(STATE, "ON");
-    proxy.set(Mode::BlackHole);
+    let link = linked("1s");
+    link.watch.wait_for(STATE, "ON");
+    link.proxy.set(Mode::BlackHole);
     let begun = Instant::now();
-    shell.wait_for_levels("GPIO17", &["0", "1", "0"]);
+    link.shell.wait_for_levels("GPIO17", &["0", "1", "0"]);
     // One and a half keep-alives until the silence is noticed, then the grace time.
     assert!(begun.elapsed() < Duration::from_millis(7_500 + 1_000 + 2_000), "{:?}", begun.elapsed());
 
-    watch.clear();
-    proxy.set(Mode::Forward);
-    watch.wait_for(STATE, "OFF");
-    command(&server, &watch, "ON");
-    shell.wait_for_levels("GPIO17", &["0", "1", "0", "1"]);
-    stop(daemon);
+    link.watch.clear();
+    link.proxy.set(Mode::Forward);
+    link.watch.wait_for(STATE, "OFF");
+    command(&link.server, &link.watch, "ON");
+    link.shell.wait_for_levels("GPIO17", &["0", "1", "0", "1"]);
+    stop(link.daemon);
 }
 
 #[test]

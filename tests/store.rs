@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::agent::{Agent, Recipe};
+use support::agent::{Agent, Recipe, stored_in};
 use support::mosquitto::{Mosquitto, Received};
 use support::proxy::Proxy;
 use support::wait_for;
@@ -79,12 +79,8 @@ fn taken(agent: &Agent, start: usize, sensor: &str) -> u64 {
 /// How many samples of each sensor the store has taken since then, as it says itself: it takes all, in their order.
 fn stored(agent: &Agent, start: usize) -> BTreeMap<&'static str, u64> {
     let log = agent.log();
-    let said = log[start..].lines().filter_map(|line| {
-        line.starts_with("DEBUG safe from the end of this process").then_some(())?;
-        line.rsplit_once("readings=")?.1.parse::<usize>().ok()
-    });
     let samples = log[start..].lines().filter_map(|line| line.strip_prefix("DEBUG sample sensor="));
-    let sensors: Vec<_> = samples.filter_map(|rest| rest.split(' ').next()).take(said.sum()).collect();
+    let sensors: Vec<_> = samples.filter_map(|rest| rest.split(' ').next()).take(stored_in(&log[start..])).collect();
     SENSORS.iter().map(|name| (*name, sensors.iter().filter(|sensor| *sensor == name).count() as u64)).collect()
 }
 

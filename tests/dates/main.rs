@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use support::agent::{Agent, Recipe};
+use support::agent::{Agent, Recipe, stored_in};
 use support::mosquitto::{Mosquitto, Received, make_ca};
 use support::wait_for;
 
@@ -84,11 +84,7 @@ impl Board {
 
 /// Waits until the store has taken so many more samples.
 fn take(agent: &Agent, more: usize) {
-    let stored = || {
-        let log = agent.log();
-        let said = log.lines().filter(|line| line.starts_with("DEBUG safe from the end of this process"));
-        said.filter_map(|line| line.rsplit_once("readings=")?.1.parse::<usize>().ok()).sum::<usize>()
-    };
+    let stored = || stored_in(&agent.log());
     let before = stored();
     wait_for("samples in the store", || (stored() >= before + more).then_some(()));
 }

@@ -113,6 +113,12 @@ pub struct Agent {
     child: Option<Child>,
 }
 
+/// How many readings the store says in this part of a log, at `debug`, that it has taken.
+pub fn stored_in(log: &str) -> usize {
+    let said = log.lines().filter(|line| line.starts_with("DEBUG safe from the end of this process"));
+    said.filter_map(|line| line.rsplit_once("readings=")?.1.parse::<usize>().ok()).sum()
+}
+
 impl Agent {
     /// Starts it again after its end, in the same folders.
     pub fn start_again(&mut self) {
